@@ -1,0 +1,4 @@
+//! `mem:`: a filesystem in memory.
+
+/// A filesystem in memory.
+pub struct MemBackend;
