@@ -1,1 +1,332 @@
-//! Not there yet.
+//! Leases: what of the region a component may use, and which of it a request in flight holds.
+//!
+//! A component is leased its own allocations and the application buffers that it is lent for an operation. It names
+//! memory by [`Extent`]s, which are checked here each time that they are used. The extents of a request are *in
+//! flight* from [`Leases::begin`] to [`Leases::end`]: meanwhile no other request can use any byte of them, and their
+//! memory is not given to anyone else, whatever becomes of the lease.
+//!
+//! An extent may span several leases that are neighbours in the region, as an iter joins them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
+};
+
+use smallvec::SmallVec;
+
+use crate::region::{Extent, PAGE, Region, pages_of};
+
+/// Why an extent or an allocation is refused: `memory-error` of the WIT interface `memory`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemoryError {
+    /// It is empty, overflows, or reaches past the region's end.
+    #[error("the extent is empty or reaches past the region's end")]
+    OutOfRange,
+    /// It is not leased to this component, or not any more.
+    #[error("the extent is not leased to this component")]
+    NotLeased,
+    /// It overlaps an extent that a request in flight holds.
+    #[error("the extent overlaps one that is in flight")]
+    InFlight,
+    /// The region, or this component's share of it, is used up.
+    #[error("no space is left in the region")]
+    NoSpace,
+    /// More bytes at a time than are taken.
+    #[error("more bytes than are taken at a time")]
+    TooLarge,
+}
+
+/// What a lease is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// An allocation of the component's own.
+    Own,
+    /// A buffer lent to it.
+    Lent,
+    /// A buffer that was lent to it, and that a request in flight still holds.
+    Revoked,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    len: u32,
+    kind: Kind,
+}
+
+/// The leases of one component.
+///
+/// When it is dropped, the component's own allocations go back to the region, but for those in flight: their memory
+/// stays taken for as long as the region lives, since a device may still use it.
+#[derive(Debug)]
+pub struct Leases {
+    region: Arc<Region>,
+    /// By offset; no two overlap.
+    leases: BTreeMap<u64, Lease>,
+    /// What requests hold, sorted by offset; no two overlap. Mostly short, so that moving its entries costs less than
+    /// a tree.
+    held: Vec<Extent>,
+    /// The extents of each request in flight.
+    requests: HashMap<u32, SmallVec<[Extent; 3]>, BuildHasherDefault<TokenHasher>>,
+    /// Lent buffers whose last request ended after they were revoked.
+    retired: Vec<Extent>,
+    limit: u64,
+    allocated: u64,
+}
+
+impl Leases {
+    /// No leases yet, for a component that may itself allocate `limit_bytes` of the region.
+    pub fn new(region: Arc<Region>, limit_bytes: u64) -> Self {
+        Self {
+            region,
+            leases: BTreeMap::new(),
+            held: Vec::new(),
+            requests: HashMap::default(),
+            retired: Vec::new(),
+            limit: limit_bytes,
+            allocated: 0,
+        }
+    }
+
+    /// Takes `len` bytes of the region for the component itself. They count as whole pages, and are zero or hold
+    /// what the region's last user left there.
+    ///
+    /// # Errors
+    /// [`MemoryError::OutOfRange`] for 0 bytes, [`MemoryError::NoSpace`].
+    pub fn allocate(&mut self, len: u32) -> Result<Extent, MemoryError> {
+        if len == 0 {
+            return Err(MemoryError::OutOfRange);
+        }
+        let taken = taken_by(len);
+        if self.limit - self.allocated < taken {
+            return Err(MemoryError::NoSpace);
+        }
+        let allocation = self.region.allocate(len).ok_or(MemoryError::NoSpace)?;
+        self.allocated += taken;
+        self.leases.insert(allocation.offset, Lease { len, kind: Kind::Own });
+        Ok(allocation)
+    }
+
+    /// Gives an allocation of [`allocate`](Self::allocate) back, whole.
+    ///
+    /// # Errors
+    /// [`MemoryError::NotLeased`] where it is no allocation of this component's, [`MemoryError::InFlight`].
+    pub fn release(&mut self, allocation: Extent) -> Result<(), MemoryError> {
+        match self.leases.get(&allocation.offset) {
+            Some(lease) if lease.kind == Kind::Own && lease.len == allocation.len => {}
+            _ => return Err(MemoryError::NotLeased),
+        }
+        if self.is_in_flight(allocation) {
+            return Err(MemoryError::InFlight);
+        }
+        self.leases.remove(&allocation.offset);
+        self.allocated -= taken_by(allocation.len);
+        self.region.free(allocation);
+        Ok(())
+    }
+
+    /// Lends the component a buffer until it is [revoked](Self::revoke). The buffer stays its owner's to free. Tells
+    /// whether it could be lent: not if it is empty, not of the region, or if any of it is leased already.
+    pub fn lend(&mut self, buffer: Extent) -> bool {
+        let Ok(end) = self.end_of(buffer) else { return false };
+        if let Some((offset, lease)) = self.leases.range(..end).next_back()
+            && offset + u64::from(lease.len) > buffer.offset
+        {
+            return false;
+        }
+        self.leases.insert(buffer.offset, Lease { len: buffer.len, kind: Kind::Lent });
+        true
+    }
+
+    /// Ends the loan of a buffer: the component can use it no more. `true` means that nobody does. `false` means that
+    /// a request in flight still holds some of it: its memory must be left alone until [`retired`](Self::retired)
+    /// yields it, or [`is_in_flight`](Self::is_in_flight) says no.
+    pub fn revoke(&mut self, buffer: Extent) -> bool {
+        let in_flight = self.is_in_flight(buffer);
+        if let Some(lease) = self.leases.get_mut(&buffer.offset)
+            && lease.kind == Kind::Lent
+            && lease.len == buffer.len
+        {
+            if in_flight {
+                lease.kind = Kind::Revoked;
+            } else {
+                self.leases.remove(&buffer.offset);
+            }
+        }
+        !in_flight
+    }
+
+    /// The buffers that were in flight when they were revoked, and are not any more; each is told once.
+    pub fn retired(&mut self) -> impl Iterator<Item = Extent> + '_ {
+        self.retired.drain(..)
+    }
+
+    /// May the component use these bytes now: read or write them, or make them part of a request?
+    ///
+    /// # Errors
+    /// [`MemoryError::OutOfRange`], [`MemoryError::NotLeased`], [`MemoryError::InFlight`].
+    pub fn check(&self, extent: Extent) -> Result<(), MemoryError> {
+        self.find(extent).map(drop)
+    }
+
+    /// Does it begin in a buffer that is lent, an application's, rather than in the component's own memory?
+    pub fn is_lent(&self, extent: Extent) -> bool {
+        let lease = self.leases.range(..=extent.offset).next_back();
+        lease.is_some_and(|(offset, lease)| lease.kind != Kind::Own && extent.offset - offset < u64::from(lease.len))
+    }
+
+    /// Does a request in flight hold any byte of it?
+    pub fn is_in_flight(&self, extent: Extent) -> bool {
+        let Some(end) = extent.end() else { return false };
+        let index = self.held.partition_point(|held| held.offset < end);
+        index > 0 && end_of_good(self.held[index - 1]) > extent.offset
+    }
+
+    /// Puts the extents of a request in flight, all or none. `token` is the request's name until its end.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check); also [`MemoryError::InFlight`] where two of `extents` overlap, or `token` is in use.
+    pub fn begin(&mut self, token: u32, extents: &[Extent]) -> Result<(), MemoryError> {
+        self.begin_all(token, extents.iter().copied())
+    }
+
+    pub(crate) fn begin_all(
+        &mut self,
+        token: u32,
+        extents: impl IntoIterator<Item = Extent>,
+    ) -> Result<(), MemoryError> {
+        if self.requests.contains_key(&token) {
+            return Err(MemoryError::InFlight);
+        }
+        let mut request = SmallVec::new();
+        for extent in extents {
+            match self.find(extent) {
+                Ok(index) => {
+                    self.held.insert(index, extent);
+                    request.push(extent);
+                }
+                Err(error) => {
+                    self.let_go(&request);
+                    return Err(error);
+                }
+            }
+        }
+        self.requests.insert(token, request);
+        Ok(())
+    }
+
+    /// Ends a request: nothing of it is in flight any more. Tells whether there was one.
+    pub fn end(&mut self, token: u32) -> bool {
+        let Some(request) = self.requests.remove(&token) else { return false };
+        self.let_go(&request);
+        for extent in &request {
+            self.retire(*extent);
+        }
+        true
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Bytes of the region that the component has allocated itself.
+    pub fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    /// The end of an extent, if it is not empty and in the region.
+    fn end_of(&self, extent: Extent) -> Result<u64, MemoryError> {
+        let end = extent.end().filter(|end| *end <= self.region.size() && extent.len > 0);
+        end.ok_or(MemoryError::OutOfRange)
+    }
+
+    /// Checks an extent, and tells where among the held ones it belongs.
+    fn find(&self, extent: Extent) -> Result<usize, MemoryError> {
+        let end = self.end_of(extent)?;
+        // From the lease that its last byte is in down to that of its first, without a gap.
+        let mut needed = end;
+        for (&offset, lease) in self.leases.range(..end).rev() {
+            if lease.kind == Kind::Revoked || offset + u64::from(lease.len) < needed {
+                break;
+            }
+            needed = offset;
+            if needed <= extent.offset {
+                break;
+            }
+        }
+        if needed > extent.offset {
+            return Err(MemoryError::NotLeased);
+        }
+        let index = self.held.partition_point(|held| held.offset < end);
+        if index > 0 && end_of_good(self.held[index - 1]) > extent.offset {
+            return Err(MemoryError::InFlight);
+        }
+        Ok(index)
+    }
+
+    fn let_go(&mut self, extents: &[Extent]) {
+        for extent in extents {
+            if let Ok(index) = self.held.binary_search_by_key(&extent.offset, |held| held.offset) {
+                self.held.remove(index);
+            }
+        }
+    }
+
+    /// Ends the leases of revoked buffers that touch `extent`, where no other request holds them.
+    fn retire(&mut self, extent: Extent) {
+        let mut end = end_of_good(extent);
+        while let Some((&offset, &lease)) = self.leases.range(..end).next_back()
+            && offset + u64::from(lease.len) > extent.offset
+        {
+            let buffer = Extent { offset, len: lease.len };
+            if lease.kind == Kind::Revoked && !self.is_in_flight(buffer) {
+                self.leases.remove(&offset);
+                self.retired.push(buffer);
+            }
+            end = offset;
+        }
+    }
+}
+
+impl Drop for Leases {
+    fn drop(&mut self) {
+        for (&offset, lease) in &self.leases {
+            let extent = Extent { offset, len: lease.len };
+            if lease.kind == Kind::Own && !self.is_in_flight(extent) {
+                self.region.free(extent);
+            }
+        }
+    }
+}
+
+/// Hashes tokens, which the host chooses, so that nobody can make them collide on purpose.
+#[derive(Debug, Default)]
+struct TokenHasher(u64);
+
+impl Hasher for TokenHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        // Fibonacci hashing. The table looks at the highest and at the lowest bits.
+        self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+}
+
+/// The end of an extent that was checked.
+fn end_of_good(extent: Extent) -> u64 {
+    extent.offset + u64::from(extent.len)
+}
+
+/// Bytes that an allocation takes from the region.
+fn taken_by(len: u32) -> u64 {
+    u64::from(pages_of(len)) * u64::from(PAGE)
+}

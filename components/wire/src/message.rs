@@ -102,6 +102,7 @@ macro_rules! messages {
     ) => {
         $(#[$meta])*
         #[allow(missing_docs, reason = "fields are named and explained in the protocol's description")]
+        #[allow(clippy::large_enum_variant, reason = "there is no allocator to box a walk's names with")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $enum<'a> { $($(#[$doc])* $name { $($field: $type),* },)* }
 

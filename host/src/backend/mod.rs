@@ -13,7 +13,10 @@ use std::{any::Any, sync::Arc};
 
 use ninering_wire::{Attributes, Errno, Name, Qid, SetAttributes, Statfs};
 
-pub use self::{dir::DirBackend, mem::MemBackend};
+pub use self::{
+    dir::{DirBackend, DirError, DirOptions},
+    mem::{MemBackend, MemLimits},
+};
 use crate::payload::Payload;
 
 /// A file or directory, shared.

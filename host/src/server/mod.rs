@@ -1,1 +1,86 @@
-//! Not there yet.
+//! The 9P2000.L server's protocol engine: from the bytes of a request to the bytes of its reply.
+//!
+//! A [`Server`] offers one [`Backend`]; a [`Session`] is one client's conversation with it, and
+//! [`Session::handle`] answers one request. The engine knows no transport: bulk data is named by [`Payload`]s and
+//! goes from the backend straight into the reply, and from the request straight into the backend.
+//!
+//! The way of a request, and where to look for a part of it:
+//! - `session`: what a client can do wrong before its message means anything (sizes, tags, no `Tversion` yet);
+//! - `dispatch`: which function answers which message, and which messages change something;
+//! - `namespace` (version, attach, walk, clunk), `file` (open, create, read, write, sync), `directory` (entries made,
+//!   listed, moved and removed), `attributes` (of files and of the filesystem): the answers themselves;
+//! - `fid`: what a fid stands for, and the table of them; `request`: a reply's way into its space.
+//!
+//! Nothing that a client sends is trusted, and what a backend returns is checked where a peer could be hurt by it.
+//!
+//! What it does not do: authentication (`Tauth` is refused, so `afid` must be `NOFID`), extended attributes and locks
+//! (`EOPNOTSUPP`), and putting replies into an order: who calls it for several requests at once answers a `Tflush`
+//! after its victim.
+//!
+//! [`Payload`]: crate::payload::Payload
+
+mod attributes;
+mod directory;
+mod dispatch;
+mod fid;
+mod file;
+mod namespace;
+mod request;
+mod session;
+
+use std::sync::Arc;
+
+pub use self::session::{Counters, Session};
+use crate::backend::Backend;
+
+/// The least `msize` that a client may ask for, in bytes (Linux's own client asks for no less either).
+pub const LEAST_MSIZE: u32 = 4096;
+/// The largest `msize` that a server may be told to offer, in bytes.
+pub const MOST_MSIZE: u32 = 16 << 20;
+
+/// What a [`Server`] allows.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// The largest message that it agrees to, in bytes; taken into [`LEAST_MSIZE`]..=[`MOST_MSIZE`].
+    pub max_msize: u32,
+    /// Refuse with `EROFS` whatever would change the filesystem?
+    pub read_only: bool,
+    /// How many fids one session may have at a time.
+    pub max_fids: usize,
+}
+
+impl Default for ServerOptions {
+    /// 1 MiB of payload in a message, writable, 65,536 fids.
+    fn default() -> Self {
+        Self { max_msize: (1 << 20) + 4096, read_only: false, max_fids: 1 << 16 }
+    }
+}
+
+/// A filesystem offered to any number of clients.
+pub struct Server {
+    backend: Arc<dyn Backend>,
+    options: ServerOptions,
+}
+
+impl Server {
+    /// Offers `backend`.
+    pub fn new(backend: Arc<dyn Backend>, mut options: ServerOptions) -> Arc<Self> {
+        options.max_msize = options.max_msize.clamp(LEAST_MSIZE, MOST_MSIZE);
+        Arc::new(Self { backend, options })
+    }
+
+    /// Begins a conversation with a client.
+    pub fn session(self: &Arc<Self>) -> Session {
+        Session::new(Arc::clone(self))
+    }
+
+    /// What it allows.
+    pub fn options(&self) -> &ServerOptions {
+        &self.options
+    }
+
+    /// Does no request ever wait for anything slower than memory?
+    pub fn never_waits(&self) -> bool {
+        self.backend.never_waits()
+    }
+}

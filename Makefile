@@ -1,0 +1,53 @@
+# Everything that one does with a checkout. `make demo` and `make test` set up what they need.
+
+CARGO ?= cargo
+PROGRAMS := target/programs
+NINERING := target/release/ninering
+wasip1 = scripts/wasm-cargo wasm32-wasip1 --release --target-dir target/wasi
+
+.PHONY: help setup build programs demo test lint bench fuzz clean
+
+help:
+	@echo "make demo    build everything and run a program on a filesystem of its own"
+	@echo "make test    all tests"
+	@echo "make lint    formatting, clippy, documentation"
+	@echo "make bench   the table of ratios in README.md"
+	@echo "make fuzz    a minute of fuzzing of the wire format (needs a nightly toolchain and cargo-fuzz)"
+
+setup:
+	@scripts/setup
+
+build: setup
+	$(CARGO) build --release -p ninering
+
+# The WASI programs that the demo, the tests and the benchmark run.
+programs: setup
+	$(wasip1) -p index -p fsprobe -p fsbench
+	@mkdir -p $(PROGRAMS)
+	@cp target/wasi/wasm32-wasip1/release/index.wasm target/wasi/wasm32-wasip1/release/fsprobe.wasm \
+	  target/wasi/wasm32-wasip1/release/fsbench.wasm $(PROGRAMS)/
+	scripts/wasi-cc -O2 tests/programs/cfs.c -o $(PROGRAMS)/cfs.wasm
+
+demo: build programs
+	@examples/demo
+
+test: programs
+	@scripts/setup --test
+	$(CARGO) test -p ninering-wire -p ninering-iter -p ninering-client
+	$(CARGO) build --release -p ninering
+	$(CARGO) test --release -p ninering -p ninering-tests -p index -p fsprobe
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+bench: programs
+	$(CARGO) build --release -p fsbench -p ninering-bench
+	target/release/ninering-bench --wasm $(PROGRAMS)/fsbench.wasm --native target/release/fsbench
+
+fuzz:
+	cd tests/fuzz && $(CARGO) +nightly fuzz run decode -- -max_total_time=60
+
+clean:
+	$(CARGO) clean

@@ -1,0 +1,180 @@
+//! Runs operations as far as they come without waiting.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+};
+
+use crate::{ring::Ring, session::Session};
+
+/// The number by which an operation is known while it is under way.
+pub type Task = u32;
+
+type Operation<T> = Pin<Box<dyn Future<Output = T>>>;
+
+enum Entry<T> {
+    Free,
+    Running(Operation<T>),
+    /// Its future is out of the table for as long as it is polled.
+    Polled,
+    /// Nobody has asked for it yet. Its number stays taken so that no other operation is mistaken for it.
+    Finished(T),
+}
+
+/// Operations under way, all on one session, each yielding a `T`.
+///
+/// There are no wakers: the session knows which operation waits for which reply, and hands out the ones that can go
+/// on ([`Session::next_ready`]), so that no other is polled.
+pub struct Executor<R: Ring, T> {
+    session: Rc<Session<R>>,
+    entries: RefCell<Vec<Entry<T>>>,
+    free: RefCell<Vec<Task>>,
+    finished: RefCell<VecDeque<Task>>,
+    /// The operation being submitted, whose result is returned at once.
+    submitted: Cell<Option<Task>>,
+}
+
+impl<R: Ring, T> Executor<R, T> {
+    /// An executor without operations.
+    pub fn new(session: Rc<Session<R>>) -> Self {
+        Self {
+            session,
+            entries: RefCell::default(),
+            free: RefCell::default(),
+            finished: RefCell::default(),
+            submitted: Cell::new(None),
+        }
+    }
+
+    /// Begins an operation and runs it, and all others that can go on, until nothing moves any more.
+    ///
+    /// # Errors
+    /// The number of the operation, by which [`Executor::finished`] will return its result, if it has to wait.
+    pub fn submit(&self, operation: impl Future<Output = T> + 'static) -> Result<T, Task> {
+        let task = self.insert(Entry::Running(Box::pin(operation)));
+        self.submitted.set(Some(task));
+        self.poll(task);
+        self.pump(false);
+        self.submitted.set(None);
+        let mut entries = self.entries.borrow_mut();
+        let entry = &mut entries[task as usize];
+        match std::mem::replace(entry, Entry::Free) {
+            Entry::Finished(result) => {
+                self.free.borrow_mut().push(task);
+                Ok(result)
+            }
+            unfinished => {
+                *entry = unfinished;
+                Err(task)
+            }
+        }
+    }
+
+    /// Takes what the device has returned and runs what can go on by it.
+    pub fn reap(&self) {
+        self.session.urge();
+        self.pump(true);
+    }
+
+    /// Breaks the session and ends all operations.
+    pub fn abort(&self, reason: &str) {
+        self.session.break_off(reason);
+        self.end_all();
+    }
+
+    /// Sends what was left for the next occasion, such as a clunk.
+    pub fn flush(&self) {
+        self.pump(false);
+    }
+
+    /// The results, since the last call, of those operations that had to wait and whose result is `wanted`.
+    pub fn finished(&self, wanted: impl Fn(&T) -> bool) -> Vec<(Task, T)> {
+        let mut entries = self.entries.borrow_mut();
+        let mut results = Vec::new();
+        self.finished.borrow_mut().retain(|&task| {
+            let entry = &mut entries[task as usize];
+            if !matches!(entry, Entry::Finished(result) if wanted(result)) {
+                return true;
+            }
+            if let Entry::Finished(result) = std::mem::replace(entry, Entry::Free) {
+                self.free.borrow_mut().push(task);
+                results.push((task, result));
+            }
+            false
+        });
+        results
+    }
+
+    /// The number of operations that are not finished.
+    pub fn running(&self) -> usize {
+        self.entries.borrow().iter().filter(|entry| matches!(entry, Entry::Running(_))).count()
+    }
+
+    fn insert(&self, entry: Entry<T>) -> Task {
+        let mut entries = self.entries.borrow_mut();
+        if let Some(task) = self.free.borrow_mut().pop() {
+            entries[task as usize] = entry;
+            return task;
+        }
+        entries.push(entry);
+        (entries.len() - 1) as Task // there is memory for far fewer than 2^32
+    }
+
+    /// Kicks, takes what was used, and polls whom that concerns, until nothing moves. `look` takes what was used
+    /// even if there is nothing to kick for.
+    fn pump(&self, mut look: bool) {
+        loop {
+            if self.session.is_broken() {
+                // What the device has returned is of no interest any more, but the leases end by being taken.
+                self.session.take_used();
+                self.end_all();
+                break;
+            }
+            look |= self.session.kick();
+            if !look {
+                break;
+            }
+            look = false;
+            self.session.take_used();
+            while let Some(task) = self.session.next_ready() {
+                self.poll(task);
+            }
+        }
+    }
+
+    /// Polls every operation of a broken session: each finds out wherever it waits.
+    fn end_all(&self) {
+        let tasks = self.entries.borrow().len() as Task;
+        (0..tasks).for_each(|task| self.poll(task));
+    }
+
+    fn poll(&self, task: Task) {
+        let entry = {
+            let mut entries = self.entries.borrow_mut();
+            match entries.get_mut(task as usize) {
+                Some(entry @ Entry::Running(_)) => std::mem::replace(entry, Entry::Polled),
+                // It has finished since it was said to be ready.
+                _ => return,
+            }
+        };
+        let Entry::Running(mut operation) = entry else { return };
+        self.session.set_current(task);
+        let polled = operation.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let entry = match polled {
+            Poll::Pending => Entry::Running(operation),
+            Poll::Ready(result) => {
+                drop(operation);
+                self.session.leave(task);
+                if self.submitted.get() != Some(task) {
+                    self.finished.borrow_mut().push_back(task);
+                }
+                Entry::Finished(result)
+            }
+        };
+        self.entries.borrow_mut()[task as usize] = entry;
+    }
+}

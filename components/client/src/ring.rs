@@ -1,0 +1,96 @@
+//! What the client needs of the outside: a virtqueue, iters, and a region.
+
+use ninering_wire::Errno;
+
+/// A run of bytes in the region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes from the region's start.
+    pub offset: u64,
+    /// Bytes; not 0.
+    pub len: u32,
+}
+
+/// Which way a request's payload goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the iter to the server: `Twrite`.
+    Source,
+    /// From the server to the iter: `Rread`, `Rreaddir`.
+    Dest,
+}
+
+/// A request's payload: the next `bytes` bytes of an iter.
+#[derive(Debug)]
+pub struct Transfer<'i, I> {
+    /// Where the bytes come from or go to.
+    pub iter: &'i I,
+    /// Which of the two.
+    pub direction: Direction,
+    /// How many.
+    pub bytes: u64,
+    /// The most extents that they may be in.
+    pub max_segments: u32,
+}
+
+/// Why a chain was not added. Nothing has changed then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddError {
+    /// There is no room now.
+    Full,
+    /// So many bytes at the most fit the limit on segments.
+    Short(u64),
+    /// This request can never be added.
+    Refused(Errno),
+    /// No request can be added any more; why.
+    Broken(&'static str),
+}
+
+/// A chain that the device has returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// What [`Ring::add`] returned for it.
+    pub token: u32,
+    /// How many bytes the device says that it wrote, header and payload together.
+    pub written: u32,
+    /// The first of those: as many as were reserved for the header, or fewer.
+    pub header: Vec<u8>,
+}
+
+/// The queue to the server, with the iters and the region that its requests speak of.
+///
+/// None of these may call back.
+pub trait Ring: 'static {
+    /// Where a transfer's bytes come from or go to, and how far it has come.
+    type Iter: 'static;
+
+    /// The number of descriptors.
+    fn queue_size(&self) -> u16;
+    /// The most bytes of header in either direction.
+    fn max_header(&self) -> u32;
+
+    /// Adds a chain: `header`, and `reply_len` bytes for the reply's, with the payload behind the header of its
+    /// direction. Advances the iter. Returns the token by which the chain comes back.
+    ///
+    /// # Errors
+    /// See [`AddError`]; all or nothing.
+    fn add(
+        &self,
+        header: &[u8],
+        reply_len: u32,
+        payload: Option<Transfer<'_, Self::Iter>>,
+    ) -> Result<u32, AddError>;
+    /// Tells the device that there are new chains.
+    fn kick(&self);
+    /// Takes the chains that the device has returned since.
+    fn used(&self, take: impl FnMut(Used));
+
+    /// Takes memory of the region for the client's own use; `None` where there is none left.
+    fn allocate(&self, len: u32) -> Option<Extent>;
+    /// Gives an allocation back.
+    fn release(&self, allocation: Extent);
+    /// Copies bytes out of an allocation; `None` where that is refused.
+    fn read(&self, source: Extent) -> Option<Vec<u8>>;
+    /// An iter over the whole of an allocation, to be written to; `None` where that is refused.
+    fn iter_over(&self, allocation: Extent) -> Option<Self::Iter>;
+}

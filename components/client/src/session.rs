@@ -1,0 +1,915 @@
+//! A session with a server: requests and their replies, tags, fids (`net/9p`).
+//!
+//! Nothing that the server says is believed. [`Session::complete`] checks each reply when it comes in: that it is
+//! as long as it says, and the answer to what was asked. [`Answer::message`] checks the rest when the reply is
+//! looked at: that it decodes to its last byte, and that its counts are not above those asked for. A server that
+//! fails either breaks the session, for good and with a reason that says how.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    fmt,
+    future::poll_fn,
+    mem,
+    rc::Rc,
+    task::Poll,
+};
+
+use ninering_wire::{
+    Attributes, Errno, HEADER_LEN, Header, MAXWELEM, Message, NOFID, NOTAG, Names, PATH_MAX, Qid, Qids, RREAD_LEN,
+    Rmessage, SetAttributes, Statfs, Str, Tmessage, VERSION_9P2000L, WireError, getattr,
+};
+
+use crate::{
+    error::Error,
+    executor::Task,
+    ring::{AddError, Extent, Ring, Transfer, Used},
+};
+
+/// The least `msize` that is of use, which is also Linux's.
+pub const MIN_MSIZE: u32 = 4096;
+/// The fids below this are allocated here; those from here up are for the users of [`client`](crate::client).
+pub const FIRST_FOREIGN_FID: u32 = 0x8000_0000;
+
+/// The task of requests that nobody waits for.
+const NOBODY: Task = Task::MAX;
+/// Clunks of fids that were never opened may wait for other requests to be sent along with, but not more than these.
+const MOST_UNHURRIED: u32 = 8;
+/// So many buffers for directory entries are kept when they are not in use.
+const MOST_SPARE_BUFFERS: usize = 4;
+/// `Rlerror`'s type number.
+const RLERROR: u8 = 7;
+
+/// A session, from `Tversion` on, with all that is in flight in it.
+pub struct Session<R: Ring> {
+    pub(crate) ring: R,
+    state: RefCell<State>,
+    /// Requests are encoded here; as long as the longest that may be sent.
+    scratch: RefCell<Vec<u8>>,
+    /// The operation being polled.
+    current: Cell<Task>,
+    /// Something was added that the device should hear of.
+    to_kick: Cell<bool>,
+    /// Requests that were added without need to tell the device now.
+    unhurried: Cell<u32>,
+    msize: Cell<u32>,
+    payload_max: Cell<u32>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By tag.
+    slots: Vec<Slot>,
+    free_tags: Vec<u16>,
+    /// The most tags in use: a request takes at least one descriptor.
+    most_tags: u16,
+    /// Chains that the device has.
+    in_flight: usize,
+    /// Operations that can go on.
+    ready: VecDeque<Task>,
+    /// Operations that wait for room in the queue, in the order in which they get it.
+    blocked: VecDeque<Task>,
+    /// Fids to be clunked as soon as there is room.
+    to_clunk: Vec<u32>,
+    fids: Fids,
+    /// Memory for directory entries that is not in use.
+    buffers: Vec<Extent>,
+    broken: Option<Rc<str>>,
+}
+
+/// What is known of a request.
+#[derive(Default)]
+struct Slot {
+    state: SlotState,
+    token: u32,
+    /// As sent; the slot's index but for `Tversion`.
+    tag: u16,
+    /// The request's type number.
+    kind: u8,
+    /// The most names or bytes that the reply may count.
+    limit: u32,
+    waiter: Task,
+    cleanup: Cleanup,
+}
+
+#[derive(Default)]
+enum SlotState {
+    #[default]
+    Free,
+    InFlight,
+    /// As before, but whoever asked is gone.
+    Abandoned,
+    Answered {
+        header: Vec<u8>,
+        written: u32,
+    },
+}
+
+/// What is to be done with a request's reply if whoever asked is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Cleanup {
+    #[default]
+    Nothing,
+    /// The fid is free, whatever the reply.
+    Free(u32),
+    /// The fid is to be clunked if the walk to it came to its end, else it is free.
+    Walked(u32),
+    /// The buffer is not in use any more.
+    Buffer(Extent),
+}
+
+/// Why a request was not sent.
+pub(crate) enum Refusal {
+    /// There is no room; the operation is polled again when there is.
+    Full,
+    /// Only so many bytes can be sent at once.
+    Short(u64),
+    Error(Error),
+}
+
+impl<E: Into<Error>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::Error(error.into())
+    }
+}
+
+impl<R: Ring> Session<R> {
+    /// A session over `ring`, in which nothing was sent yet.
+    pub fn new(ring: R) -> Self {
+        let state = State { most_tags: ring.queue_size().clamp(2, NOTAG - 1), ..State::default() };
+        let scratch = vec![0; ring.max_header() as usize];
+        Self {
+            ring,
+            state: RefCell::new(state),
+            scratch: RefCell::new(scratch),
+            current: Cell::new(NOBODY),
+            to_kick: Cell::new(false),
+            unhurried: Cell::new(0),
+            msize: Cell::new(0),
+            payload_max: Cell::new(0),
+        }
+    }
+
+    /// The longest message, in bytes; 0 before [`Session::version`].
+    pub fn msize(&self) -> u32 {
+        self.msize.get()
+    }
+
+    /// The most bytes of payload in one request.
+    pub fn payload_max(&self) -> u32 {
+        self.payload_max.get()
+    }
+
+    /// The most extents that the payload of one request may be in: the chain's other two descriptors are for the
+    /// headers.
+    pub(crate) fn most_segments(&self) -> u32 {
+        u32::from(self.ring.queue_size()).saturating_sub(2)
+    }
+
+    /// The number of requests that are in flight, or whose reply nobody has looked at.
+    pub fn tags_in_use(&self) -> usize {
+        let state = self.state.borrow();
+        state.slots.len() - state.free_tags.len()
+    }
+
+    /// The number of fids that the server knows, or is about to.
+    pub fn fids_in_use(&self) -> usize {
+        let fids = &self.state.borrow().fids;
+        fids.made as usize - fids.free.len()
+    }
+
+    // What the executor needs.
+
+    pub(crate) fn set_current(&self, task: Task) {
+        self.current.set(task);
+    }
+
+    /// The next operation that can go on.
+    pub fn next_ready(&self) -> Option<Task> {
+        self.state.borrow_mut().ready.pop_front()
+    }
+
+    /// Tells the device if there is something to tell. Returns whether there was.
+    pub(crate) fn kick(&self) -> bool {
+        if !self.to_kick.replace(false) || self.is_broken() {
+            return false;
+        }
+        self.unhurried.set(0);
+        self.ring.kick();
+        true
+    }
+
+    /// What was added without hurry goes with the next kick, and there is one.
+    pub(crate) fn urge(&self) {
+        if self.unhurried.get() > 0 {
+            self.to_kick.set(true);
+        }
+    }
+
+    /// Takes what the device has returned.
+    pub(crate) fn take_used(&self) {
+        let mut any = false;
+        self.ring.used(|used| {
+            any = true;
+            self.complete(used);
+        });
+        if any {
+            self.clunk_waiting();
+            let mut state = self.state.borrow_mut();
+            state.wake_first_blocked();
+        }
+    }
+
+    /// An operation has ended: it does not wait for room any more.
+    pub(crate) fn leave(&self, task: Task) {
+        let mut state = self.state.borrow_mut();
+        if let Some(place) = state.blocked.iter().position(|&blocked| blocked == task) {
+            state.blocked.remove(place);
+            state.wake_first_blocked();
+        }
+    }
+
+    // How it ends.
+
+    /// Is the session broken?
+    pub fn is_broken(&self) -> bool {
+        self.state.borrow().broken.is_some()
+    }
+
+    /// Breaks the session, unless it is broken already, and returns the error that it is broken with.
+    pub fn break_off(&self, reason: &str) -> Error {
+        Error::Broken(self.state.borrow_mut().broken.get_or_insert_with(|| reason.into()).clone())
+    }
+
+    // Sending and receiving.
+
+    /// Sends a request for the operation being polled, which is polled again when the reply is there, or, if there
+    /// is no room to send, when there may be some.
+    pub(crate) fn poll_send(
+        &self,
+        message: &Tmessage<'_>,
+        cleanup: Cleanup,
+        payload: Option<Transfer<'_, R::Iter>>,
+    ) -> Poll<Result<Exchange<'_, R>, Refusal>> {
+        match self.add(message, cleanup, payload, self.current.get()) {
+            Ok(tag) => {
+                self.to_kick.set(true);
+                Poll::Ready(Ok(Exchange { session: self, tag: Some(tag) }))
+            }
+            Err(Refusal::Full) => Poll::Pending,
+            Err(refusal) => Poll::Ready(Err(refusal)),
+        }
+    }
+
+    /// Adds a request to the queue. Returns its slot's index.
+    fn add(
+        &self,
+        message: &Tmessage<'_>,
+        cleanup: Cleanup,
+        payload: Option<Transfer<'_, R::Iter>>,
+        task: Task,
+    ) -> Result<u16, Refusal> {
+        let state = &mut *self.state.borrow_mut();
+        if let Some(reason) = &state.broken {
+            return Err(Error::Broken(reason.clone()).into());
+        }
+        if task != NOBODY && state.blocked.front().is_some_and(|&first| first != task) {
+            return Err(self.block(state, task));
+        }
+        let index = match state.free_tags.last() {
+            Some(&index) => index,
+            None if state.slots.len() < state.most_tags.into() => {
+                let index = state.slots.len() as u16; // below `most_tags`
+                state.slots.push(Slot::default());
+                state.free_tags.push(index);
+                index
+            }
+            None => return Err(self.block(state, task)),
+        };
+        let tag = if matches!(message, Tmessage::Tversion { .. }) { NOTAG } else { index };
+        let scratch = &mut *self.scratch.borrow_mut();
+        let length = message.encode(tag, scratch).map_err(|_| Errno::ENAMETOOLONG)?;
+        let reply_len = reply_len(message).min(self.ring.max_header());
+        match self.ring.add(scratch.get(..length).unwrap_or_default(), reply_len, payload) {
+            Ok(token) => {
+                state.free_tags.pop();
+                state.in_flight += 1;
+                if let Some(slot) = state.slots.get_mut(usize::from(index)) {
+                    let (kind, limit) = (message.kind(), limit(message));
+                    *slot = Slot { state: SlotState::InFlight, token, tag, kind, limit, waiter: task, cleanup };
+                }
+                if task != NOBODY && state.blocked.front() == Some(&task) {
+                    state.blocked.pop_front();
+                    state.wake_first_blocked();
+                }
+                Ok(index)
+            }
+            Err(AddError::Full) if state.in_flight == 0 => {
+                let reason = state.broken.insert("the queue is full though nothing is in flight".into());
+                Err(Error::Broken(reason.clone()).into())
+            }
+            Err(AddError::Full) => Err(self.block(state, task)),
+            Err(AddError::Short(bytes)) => Err(Refusal::Short(bytes)),
+            Err(AddError::Refused(errno)) => Err(errno.into()),
+            Err(AddError::Broken(reason)) => {
+                let reason = state.broken.insert(reason.into());
+                Err(Error::Broken(reason.clone()).into())
+            }
+        }
+    }
+
+    /// Notes that an operation waits for room.
+    fn block(&self, state: &mut State, task: Task) -> Refusal {
+        if task != NOBODY && !state.blocked.contains(&task) {
+            state.blocked.push_back(task);
+        }
+        // What takes the room may be waiting for the device to be told of it.
+        self.to_kick.set(true);
+        Refusal::Full
+    }
+
+    /// A chain has come back.
+    fn complete(&self, used: Used) {
+        let state = &mut *self.state.borrow_mut();
+        if state.broken.is_some() {
+            return;
+        }
+        match state.complete(used) {
+            Ok(()) => {}
+            Err(violation) => state.broken = Some(violation.to_string().into()),
+        }
+    }
+
+    /// A request with at most one message's payload, and what `read` makes of the reply to it. What `cleanup` names is the caller's again
+    /// only if this succeeds.
+    pub(crate) async fn request<'i, T>(
+        &self,
+        message: Tmessage<'_>,
+        cleanup: Cleanup,
+        payload: impl Fn() -> Option<Transfer<'i, R::Iter>>,
+        read: impl FnOnce(Rmessage<'_>) -> Option<T>,
+    ) -> Result<T, Error> {
+        let mut held = Held { session: self, cleanup };
+        let exchange = poll_fn(|_| self.poll_send(&message, cleanup, payload())).await;
+        let mut exchange = exchange.map_err(|refusal| self.error_of(refusal))?;
+        // For as long as the request is in flight, the cleanup is the business of `complete`.
+        held.cleanup = Cleanup::Nothing;
+        let answer = poll_fn(|_| exchange.poll()).await?;
+        held.cleanup = cleanup;
+        let value = self.read(&answer, read)?;
+        held.cleanup = Cleanup::Nothing;
+        Ok(value)
+    }
+
+    /// What `read` makes of an answer. It gets the right kind of message, so there is nothing that it does not take.
+    pub(crate) fn read<T>(
+        &self,
+        answer: &Answer,
+        read: impl FnOnce(Rmessage<'_>) -> Option<T>,
+    ) -> Result<T, Error> {
+        let message = answer.message().map_err(|violation| self.break_off(&violation.to_string()))?;
+        Ok(read(message?).ok_or(Errno::EIO)?)
+    }
+
+    /// Why a request without payload, or one that cannot be made shorter, was not sent.
+    pub(crate) fn error_of(&self, refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::Error(error) => error,
+            Refusal::Full | Refusal::Short(_) => Errno::EIO.into(),
+        }
+    }
+
+    // Fids.
+
+    /// A fid that is not in use.
+    ///
+    /// # Errors
+    /// `ENFILE` where there are none left.
+    pub(crate) fn allocate_fid(&self) -> Result<u32, Error> {
+        Ok(self.state.borrow_mut().fids.allocate().ok_or(Errno::ENFILE)?)
+    }
+
+    pub(crate) fn free_fid(&self, fid: u32) {
+        self.state.borrow_mut().fids.free(fid);
+    }
+
+    /// Gives a fid back without waiting. What was opened by it should be closed soon; others can wait a little, to
+    /// be sent along with something else.
+    fn clunk(&self, fid: u32, soon: bool) {
+        match self.add(&Tmessage::Tclunk { fid }, Cleanup::Free(fid), None, NOBODY) {
+            Ok(index) => {
+                let mut state = self.state.borrow_mut();
+                if let Some(slot) = state.slots.get_mut(usize::from(index)) {
+                    slot.state = SlotState::Abandoned;
+                }
+                self.unhurried.set(self.unhurried.get() + 1);
+                if soon || self.unhurried.get() > MOST_UNHURRIED {
+                    self.to_kick.set(true);
+                }
+            }
+            Err(Refusal::Full) => self.state.borrow_mut().to_clunk.push(fid),
+            // The session is broken: nothing needs clunking.
+            Err(_) => self.free_fid(fid),
+        }
+    }
+
+    /// Sends the clunks that had found no room.
+    fn clunk_waiting(&self) {
+        let waiting = mem::take(&mut self.state.borrow_mut().to_clunk);
+        for fid in waiting {
+            self.clunk(fid, true);
+        }
+    }
+
+    // Memory for directory entries.
+
+    /// A buffer of `len` bytes, which must be the same in each call.
+    pub(crate) fn take_buffer(&self, len: u32) -> Result<Extent, Error> {
+        let pooled = self.state.borrow_mut().buffers.pop();
+        Ok(pooled.or_else(|| self.ring.allocate(len)).ok_or(Errno::ENOMEM)?)
+    }
+
+    pub(crate) fn return_buffer(&self, buffer: Extent) {
+        let buffers = &mut self.state.borrow_mut().buffers;
+        if buffers.len() < MOST_SPARE_BUFFERS {
+            buffers.push(buffer);
+        } else {
+            self.ring.release(buffer);
+        }
+    }
+
+    // Requests, by name.
+
+    /// `Tversion`: agrees with the server on the dialect, which must be 9P2000.L, and on the longest message.
+    ///
+    /// # Errors
+    /// The session is broken where they cannot agree.
+    pub async fn version(&self, msize: u32) -> Result<(), Error> {
+        let asked = msize.max(MIN_MSIZE);
+        let message = Tmessage::Tversion { msize: asked, version: Str(VERSION_9P2000L) };
+        let answer = |message: Rmessage<'_>| match message {
+            Rmessage::Rversion { msize, version } if *version == *VERSION_9P2000L => Some(Ok(msize)),
+            Rmessage::Rversion { version, .. } => Some(Err(format!("the server speaks {version:?}, not 9P2000.L"))),
+            _ => None,
+        };
+        let msize = self.request(message, Cleanup::Nothing, no_payload, answer).await?;
+        let msize = msize.map_err(|reason| self.break_off(&reason))?;
+        if msize > asked {
+            return Err(self.break_off(&format!("the server answered an msize of {msize} to {asked}")));
+        }
+        if msize < MIN_MSIZE {
+            return Err(self.break_off(&format!("the server's msize of {msize} is below {MIN_MSIZE}")));
+        }
+        self.msize.set(msize);
+        self.payload_max.set(payload_max(msize));
+        self.scratch.borrow_mut().truncate(msize as usize);
+        Ok(())
+    }
+
+    /// `Tattach` without authentication: a fid for the root of an export.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn attach(
+        self: &Rc<Self>,
+        uname: &str,
+        aname: &str,
+        n_uname: u32,
+    ) -> Result<(Fid<R>, Qid), Error> {
+        let fid = self.allocate_fid()?;
+        let (uname, aname) = (uname.into(), aname.into());
+        let message = Tmessage::Tattach { fid, afid: NOFID, uname, aname, n_uname };
+        let qid = self.request(message, Cleanup::Walked(fid), no_payload, |reply| match reply {
+            Rmessage::Rattach { qid } => Some(qid),
+            _ => None,
+        });
+        Ok((Fid::new(self, fid), qid.await?))
+    }
+
+    /// `Twalk`: as far as the server came, and a fid for where it came to if that is the end of `names`.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn walk(self: &Rc<Self>, from: u32, names: &Names<'_>) -> Result<(Qids, Option<Fid<R>>), Error> {
+        let fid = self.allocate_fid()?;
+        let message = Tmessage::Twalk { fid: from, newfid: fid, names: *names };
+        let qids = self.request(message, Cleanup::Walked(fid), no_payload, |reply| match reply {
+            Rmessage::Rwalk { qids } => Some(qids),
+            _ => None,
+        });
+        let qids = qids.await?;
+        if qids.len() == names.len() {
+            return Ok((qids, Some(Fid::new(self, fid))));
+        }
+        self.free_fid(fid);
+        Ok((qids, None))
+    }
+
+    /// A second fid for the same file.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn clone_fid(self: &Rc<Self>, fid: u32) -> Result<Fid<R>, Error> {
+        let (_, fid) = self.walk(fid, &Names::default()).await?;
+        Ok(fid.ok_or(Errno::EIO)?)
+    }
+
+    /// A request to which the reply says no more than that it was done.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn order(&self, message: Tmessage<'_>) -> Result<(), Error> {
+        self.request(message, Cleanup::Nothing, no_payload, |_| Some(())).await
+    }
+
+    /// `Tgetattr`: what `stat(2)` tells.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn getattr(&self, fid: u32) -> Result<Attributes, Error> {
+        let message = Tmessage::Tgetattr { fid, request_mask: getattr::BASIC };
+        self.request(message, Cleanup::Nothing, no_payload, |reply| match reply {
+            Rmessage::Rgetattr { attributes } => Some(attributes),
+            _ => None,
+        })
+        .await
+    }
+
+    /// `Tsetattr`.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn setattr(&self, fid: u32, attributes: SetAttributes) -> Result<(), Error> {
+        self.order(Tmessage::Tsetattr { fid, attributes }).await
+    }
+
+    /// `Tstatfs`.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn statfs(&self, fid: u32) -> Result<Statfs, Error> {
+        self.request(Tmessage::Tstatfs { fid }, Cleanup::Nothing, no_payload, |reply| match reply {
+            Rmessage::Rstatfs { statfs } => Some(statfs),
+            _ => None,
+        })
+        .await
+    }
+
+    /// `Treadlink`.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn readlink(&self, fid: u32) -> Result<Vec<u8>, Error> {
+        self.request(Tmessage::Treadlink { fid }, Cleanup::Nothing, no_payload, |reply| match reply {
+            Rmessage::Rreadlink { target } => Some(target.to_vec()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// `Tlopen` or `Tlcreate`: the file's qid and the server's `iounit`.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn open(&self, message: Tmessage<'_>) -> Result<(Qid, u32), Error> {
+        self.request(message, Cleanup::Nothing, no_payload, |reply| match reply {
+            Rmessage::Rlopen { qid, iounit } | Rmessage::Rlcreate { qid, iounit } => Some((qid, iounit)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// `Tmkdir` or `Tsymlink`: the new file's qid.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn make(&self, message: Tmessage<'_>) -> Result<Qid, Error> {
+        self.request(message, Cleanup::Nothing, no_payload, |reply| match reply {
+            Rmessage::Rmkdir { qid } | Rmessage::Rsymlink { qid } => Some(qid),
+            _ => None,
+        })
+        .await
+    }
+
+    /// `Tremove`: removes the file. The fid is gone whatever comes of it.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn remove(&self, fid: Fid<R>) -> Result<(), Error> {
+        let (message, cleanup) = (Tmessage::Tremove { fid: fid.number() }, Cleanup::Free(fid.number()));
+        let exchange = poll_fn(|_| self.poll_send(&message, cleanup, None)).await;
+        let mut exchange = exchange.map_err(|refusal| self.error_of(refusal))?;
+        let number = fid.leave();
+        let answer = poll_fn(|_| exchange.poll()).await?;
+        self.free_fid(number);
+        self.read(&answer, |_| Some(()))
+    }
+}
+
+impl State {
+    fn wake_first_blocked(&mut self) {
+        if let Some(&task) = self.blocked.front() {
+            self.ready.push_back(task);
+        }
+    }
+
+    /// Frees a tag whose reply is dealt with.
+    fn free_tag(&mut self, index: u16) {
+        self.free_tags.push(index);
+        if self.free_tags.len() == 1 {
+            self.wake_first_blocked();
+        }
+    }
+
+    fn complete(&mut self, used: Used) -> Result<(), Violation> {
+        // An honest server's tag names the slot; a chain that comes back with another is found the long way.
+        let named = match used.header.get(5..HEADER_LEN) {
+            Some(&[low, high]) => usize::from(u16::from_le_bytes([low, high])),
+            _ => usize::MAX,
+        };
+        let is_it = |slot: &Slot| {
+            slot.token == used.token && matches!(slot.state, SlotState::InFlight | SlotState::Abandoned)
+        };
+        let index = if self.slots.get(named).is_some_and(is_it) {
+            named
+        } else {
+            self.slots.iter().position(is_it).ok_or(Violation::UnknownChain)?
+        };
+        let Some(slot) = self.slots.get_mut(index) else { return Err(Violation::UnknownChain) };
+        slot.check_frame(&used)?;
+        self.in_flight -= 1;
+        let Used { header, written, .. } = used;
+        if let SlotState::InFlight = slot.state {
+            slot.state = SlotState::Answered { header, written };
+            self.ready.push_back(slot.waiter);
+            return Ok(());
+        }
+        let answer = Answer { header, written, limit: slot.limit };
+        let cleanup = mem::take(slot).cleanup;
+        self.free_tag(index as u16); // there are fewer slots than tags
+        match (cleanup, answer.message()?) {
+            (Cleanup::Nothing, _) => {}
+            (Cleanup::Free(fid), _) => self.fids.free(fid),
+            (Cleanup::Buffer(buffer), _) => self.buffers.push(buffer),
+            (Cleanup::Walked(fid), Ok(Rmessage::Rattach { .. })) => self.to_clunk.push(fid),
+            (Cleanup::Walked(fid), Ok(Rmessage::Rwalk { qids })) if qids.len() == answer.limit as usize => {
+                self.to_clunk.push(fid);
+            }
+            (Cleanup::Walked(fid), _) => self.fids.free(fid),
+        }
+        Ok(())
+    }
+}
+
+impl Slot {
+    /// Is this a reply to this request, of the length that it says?
+    fn check_frame(&self, used: &Used) -> Result<(), Violation> {
+        let asked = self.kind;
+        let header = Header::decode(&used.header).map_err(|error| Violation::Malformed { asked, error })?;
+        if header.kind != asked + 1 && header.kind != RLERROR {
+            return Err(Violation::Type { asked, answered: header.kind });
+        }
+        if header.tag != self.tag {
+            return Err(Violation::Tag { asked, sent: self.tag, received: header.tag });
+        }
+        if header.size != used.written {
+            return Err(Violation::Size { asked, claimed: header.size, written: used.written });
+        }
+        Ok(())
+    }
+}
+
+/// The fids below [`FIRST_FOREIGN_FID`], from 1 up.
+#[derive(Default)]
+struct Fids {
+    /// So many have ever been in use at a time.
+    made: u32,
+    free: Vec<u32>,
+}
+
+impl Fids {
+    fn allocate(&mut self) -> Option<u32> {
+        self.free.pop().or_else(|| {
+            self.made = Some(self.made + 1).filter(|&fid| fid < FIRST_FOREIGN_FID)?;
+            Some(self.made)
+        })
+    }
+
+    fn free(&mut self, fid: u32) {
+        self.free.push(fid);
+    }
+}
+
+/// A fid of a file that the server knows; clunked when this is dropped.
+pub struct Fid<R: Ring> {
+    session: Rc<Session<R>>,
+    number: u32,
+    is_open: Cell<bool>,
+}
+
+impl<R: Ring> Fid<R> {
+    fn new(session: &Rc<Session<R>>, number: u32) -> Self {
+        Self { session: session.clone(), number, is_open: Cell::new(false) }
+    }
+
+    /// The number.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// It was opened, so that its clunk, which closes the file, should not be put off.
+    pub fn set_open(&self) {
+        self.is_open.set(true);
+    }
+
+    /// The number; it will not be clunked by this any more.
+    fn leave(mut self) -> u32 {
+        mem::replace(&mut self.number, NOFID)
+    }
+}
+
+impl<R: Ring> Drop for Fid<R> {
+    fn drop(&mut self) {
+        if self.number != NOFID {
+            self.session.clunk(self.number, self.is_open.get());
+        }
+    }
+}
+
+/// What is to be given back unless a request for it succeeds.
+struct Held<'s, R: Ring> {
+    session: &'s Session<R>,
+    cleanup: Cleanup,
+}
+
+impl<R: Ring> Drop for Held<'_, R> {
+    fn drop(&mut self) {
+        match self.cleanup {
+            Cleanup::Nothing => {}
+            Cleanup::Free(fid) | Cleanup::Walked(fid) => self.session.free_fid(fid),
+            Cleanup::Buffer(buffer) => self.session.return_buffer(buffer),
+        }
+    }
+}
+
+/// A request in flight. If it is dropped before its answer is there, the answer is still checked and cleaned up after.
+pub(crate) struct Exchange<'s, R: Ring> {
+    session: &'s Session<R>,
+    /// `None` when the answer was taken.
+    tag: Option<u16>,
+}
+
+impl<R: Ring> Exchange<'_, R> {
+    /// The answer, once it is there.
+    pub(crate) fn poll(&mut self) -> Poll<Result<Answer, Error>> {
+        let state = &mut *self.session.state.borrow_mut();
+        if let Some(reason) = &state.broken {
+            return Poll::Ready(Err(Error::Broken(reason.clone())));
+        }
+        let Some(index) = self.tag else { return Poll::Pending };
+        let Some(slot) = state.slots.get_mut(usize::from(index)) else { return Poll::Pending };
+        if !matches!(slot.state, SlotState::Answered { .. }) {
+            return Poll::Pending;
+        }
+        let limit = slot.limit;
+        let SlotState::Answered { header, written } = mem::take(slot).state else { return Poll::Pending };
+        self.tag = None;
+        state.free_tag(index);
+        Poll::Ready(Ok(Answer { header, written, limit }))
+    }
+}
+
+impl<R: Ring> Drop for Exchange<'_, R> {
+    fn drop(&mut self) {
+        let Some(index) = self.tag else { return };
+        let state = &mut *self.session.state.borrow_mut();
+        let Some(slot) = state.slots.get_mut(usize::from(index)) else { return };
+        if let SlotState::InFlight = slot.state {
+            slot.state = SlotState::Abandoned;
+        }
+    }
+}
+
+/// A reply of which the frame was checked.
+pub(crate) struct Answer {
+    header: Vec<u8>,
+    written: u32,
+    limit: u32,
+}
+
+impl Answer {
+    /// The message, or the error that the server answered.
+    pub(crate) fn message(&self) -> Result<Result<Rmessage<'_>, Errno>, Violation> {
+        let &[_, _, _, _, kind, _, _, ref body @ ..] = self.header.as_slice() else {
+            return Err(Violation::Malformed { asked: 0, error: WireError::Truncated });
+        };
+        let asked = kind.wrapping_sub(1);
+        let (message, rest) =
+            Rmessage::decode_body(kind, body).map_err(|error| Violation::Malformed { asked, error })?;
+        // The payload is in the extents; the device has counted what it put there.
+        let payload = self.written.saturating_sub(self.header.len() as u32); // `header` is a part of `written`
+        if !rest.is_empty() || payload != message.payload_len() {
+            return Err(Violation::Length { asked });
+        }
+        let counted = match &message {
+            Rmessage::Rread { count } | Rmessage::Rreaddir { count } | Rmessage::Rwrite { count } => *count,
+            Rmessage::Rwalk { qids } => qids.len() as u32, // at most 16
+            // Errors above those that Linux has would be taken for pointers there, and for results elsewhere.
+            Rmessage::Rlerror { ecode } => {
+                let errno = if (1..4096).contains(ecode) { Errno(*ecode) } else { Errno::EIO };
+                return Ok(Err(errno));
+            }
+            _ => 0,
+        };
+        if counted > self.limit {
+            return Err(Violation::Count { asked, limit: self.limit, counted });
+        }
+        Ok(Ok(message))
+    }
+}
+
+/// What a server did that no server may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Violation {
+    UnknownChain,
+    Malformed { asked: u8, error: WireError },
+    Type { asked: u8, answered: u8 },
+    Tag { asked: u8, sent: u16, received: u16 },
+    Size { asked: u8, claimed: u32, written: u32 },
+    Count { asked: u8, limit: u32, counted: u32 },
+    Length { asked: u8 },
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let request = |kind: u8| Tmessage::name_of(kind).unwrap_or("a request");
+        match *self {
+            Self::UnknownChain => formatter.write_str("the device returned a chain that it did not have"),
+            Self::Malformed { asked, error } => {
+                write!(formatter, "the server's answer to {} is malformed: {error}", request(asked))
+            }
+            Self::Type { asked, answered } => {
+                let asked = request(asked);
+                match Rmessage::name_of(answered).or_else(|| Tmessage::name_of(answered)) {
+                    Some(answered) => write!(formatter, "the server answered {answered} to {asked}"),
+                    None => write!(formatter, "the server answered an unknown message, {answered}, to {asked}"),
+                }
+            }
+            Self::Tag { asked, sent, received } => {
+                write!(formatter, "the server answered to {} with tag {received} instead of {sent}", request(asked))
+            }
+            Self::Size { asked, claimed, written } => {
+                let asked = request(asked);
+                write!(formatter, "the server's answer to {asked} says that it has {claimed} bytes, and has {written}")
+            }
+            Self::Count { asked, limit, counted } => {
+                write!(formatter, "the server answered {counted} to {}, which asked for {limit}", request(asked))
+            }
+            Self::Length { asked } => {
+                write!(formatter, "the server's answer to {} is longer or shorter than it should be", request(asked))
+            }
+        }
+    }
+}
+
+/// Of a request that has no payload.
+pub(crate) fn no_payload<'i, I>() -> Option<Transfer<'i, I>> {
+    None
+}
+
+/// The most bytes of payload in one request: whole pages, if there is room for one.
+fn payload_max(msize: u32) -> u32 {
+    const PAGE: u32 = 4096;
+    let room = msize - ninering_wire::IOHDRSZ; // `MIN_MSIZE` is more
+    if room < PAGE { room } else { room / PAGE * PAGE }
+}
+
+/// The most that the reply to this request may count.
+fn limit(message: &Tmessage<'_>) -> u32 {
+    match message {
+        Tmessage::Tread { count, .. } | Tmessage::Twrite { count, .. } | Tmessage::Treaddir { count, .. } => *count,
+        Tmessage::Twalk { names, .. } => names.len() as u32, // at most 16
+        _ => 0,
+    }
+}
+
+/// Bytes of the longest reply to this request, without its payload.
+fn reply_len(message: &Tmessage<'_>) -> u32 {
+    const STRING: usize = 2;
+    // An `Rversion` of another dialect should be understood well enough to say so.
+    const VERSION: usize = 4 + STRING + 64;
+    const GETATTR: usize = 8 + Qid::LEN + 3 * 4 + 15 * 8;
+    const STATFS: usize = 2 * 4 + 6 * 8 + 4;
+    let body = match message {
+        Tmessage::Tversion { .. } => VERSION,
+        Tmessage::Twalk { names, .. } => 2 + names.len().min(MAXWELEM) * Qid::LEN,
+        Tmessage::Tgetattr { .. } => GETATTR,
+        Tmessage::Tstatfs { .. } => STATFS,
+        Tmessage::Treadlink { .. } => STRING + PATH_MAX,
+        Tmessage::Tlopen { .. } | Tmessage::Tlcreate { .. } => Qid::LEN + 4,
+        Tmessage::Tattach { .. } | Tmessage::Tmkdir { .. } | Tmessage::Tsymlink { .. } => Qid::LEN,
+        _ => 0,
+    };
+    // Any request may be answered by an `Rlerror`, which is as long as an `Rread` without its payload.
+    (HEADER_LEN + body).max(RREAD_LEN) as u32 // about 4 KiB at the most
+}

@@ -1,0 +1,143 @@
+//! The component: world `iter-component`.
+
+mod bindings {
+    wit_bindgen::generate!({ path: "../../wit", world: "iter-component" });
+}
+
+use std::cell::RefCell;
+
+use bindings::{
+    exports::ninering::fs::iter::{AddError, Guest, GuestIovIter, IovIter as IovIterResource, Transfer},
+    exports::ninering::fs::iter::{Direction, IterError, Kind, Segment},
+    ninering::fs::{memory::Extent, virtqueue::Virtqueue},
+};
+use smallvec::SmallVec;
+
+use crate::iov_iter;
+
+/// The extents of one direction; most transfers have one.
+type Extents = SmallVec<[Extent; 8]>;
+
+struct Component;
+
+bindings::export!(Component with_types_in bindings);
+
+/// An iter behind its handle.
+struct Iter(RefCell<iov_iter::IovIter>);
+
+impl GuestIovIter for Iter {
+    fn create(
+        kind: Kind,
+        direction: Direction,
+        segments: Vec<Segment>,
+        count: u64,
+    ) -> Result<IovIterResource, IterError> {
+        let kind = match kind {
+            Kind::Ubuf => iov_iter::Kind::Ubuf,
+            Kind::Iovec => iov_iter::Kind::Iovec,
+            Kind::Kvec => iov_iter::Kind::Kvec,
+            Kind::Bvec => iov_iter::Kind::Bvec,
+        };
+        let direction = match direction {
+            Direction::Source => iov_iter::Direction::Source,
+            Direction::Dest => iov_iter::Direction::Dest,
+        };
+        let segments = segments.into_iter().map(|Segment { base, len }| iov_iter::Segment { base, len }).collect();
+        let iter = iov_iter::IovIter::create(kind, direction, segments, count)?;
+        Ok(IovIterResource::new(Self(RefCell::new(iter))))
+    }
+
+    fn count(&self) -> u64 {
+        self.0.borrow().count()
+    }
+
+    fn advance(&self, bytes: u64) -> Result<(), IterError> {
+        Ok(self.0.borrow_mut().advance(bytes)?)
+    }
+
+    fn revert(&self, bytes: u64) -> Result<(), IterError> {
+        Ok(self.0.borrow_mut().revert(bytes)?)
+    }
+
+    fn truncate(&self, bytes: u64) {
+        self.0.borrow_mut().truncate(bytes);
+    }
+
+    fn reexpand(&self, bytes: u64) -> Result<(), IterError> {
+        Ok(self.0.borrow_mut().reexpand(bytes)?)
+    }
+
+    fn single_segment_count(&self) -> u64 {
+        self.0.borrow().single_segment_count()
+    }
+
+    fn extract(&self, max_bytes: u64, max_segments: u32) -> Vec<Extent> {
+        let mut extents = Vec::new();
+        self.0.borrow().extract(max_bytes, max_segments, |extent| extents.push(extent.into()));
+        extents
+    }
+}
+
+impl Guest for Component {
+    type IovIter = Iter;
+
+    fn add_iter(
+        queue: &Virtqueue,
+        header: Vec<u8>,
+        out: Option<Transfer<'_>>,
+        reply_len: u32,
+        in_: Option<Transfer<'_>>,
+        max_segments: u32,
+    ) -> Result<u32, AddError> {
+        let mut left = max_segments;
+        let out_extents = map(&out, iov_iter::Direction::Source, &mut left)?;
+        let in_extents = map(&in_, iov_iter::Direction::Dest, &mut left)?;
+        let token = queue.add(&header, &out_extents, reply_len, &in_extents).map_err(AddError::Queue)?;
+        for Transfer { iter, bytes } in [out, in_].into_iter().flatten() {
+            // `map` has checked that so many bytes are there.
+            iter.get::<Iter>().0.borrow_mut().advance(bytes).map_err(|error| AddError::Iter(error.into()))?;
+        }
+        Ok(token)
+    }
+}
+
+/// The extents of one direction of a transfer, all of them; takes their number off `max_segments`.
+fn map(
+    transfer: &Option<Transfer<'_>>,
+    direction: iov_iter::Direction,
+    max_segments: &mut u32,
+) -> Result<Extents, AddError> {
+    let mut extents = Extents::new();
+    let Some(Transfer { iter, bytes }) = transfer else {
+        return Ok(extents);
+    };
+    let iter = iter.get::<Iter>().0.borrow();
+    if iter.direction() != direction {
+        return Err(AddError::Iter(IterError::Direction));
+    }
+    if *bytes > iter.count() {
+        return Err(AddError::Iter(IterError::OutOfBounds));
+    }
+    let extracted = iter.extract(*bytes, *max_segments, |extent| extents.push(extent.into()));
+    if extracted.bytes < *bytes {
+        return Err(AddError::Short(extracted.bytes));
+    }
+    *max_segments -= extracted.segments;
+    Ok(extents)
+}
+
+impl From<iov_iter::Extent> for Extent {
+    fn from(extent: iov_iter::Extent) -> Self {
+        Self { offset: extent.offset, len: extent.len }
+    }
+}
+
+impl From<iov_iter::IterError> for IterError {
+    fn from(error: iov_iter::IterError) -> Self {
+        match error {
+            iov_iter::IterError::SegmentCount => Self::SegmentCount,
+            iov_iter::IterError::Overflow => Self::Overflow,
+            iov_iter::IterError::OutOfBounds => Self::OutOfBounds,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The iter component: `struct iov_iter` of the Linux kernel for runs of bytes in a region, and
+//! `virtqueue_add_sgs()` for it.
+//!
+//! An [`IovIter`] says where a transfer's bytes come from or go to, whatever they are kept in, and how far the
+//! transfer has come. What the bytes are kept in matters in one place only, [`IovIter::extract`]; neither who makes
+//! an iter nor who is handed its extents can tell the kinds apart.
+//!
+//! Natively this is a library without dependencies on any host; as WebAssembly it is a component of the world
+//! `iter-component` (package `ninering:fs`).
+
+mod iov_iter;
+
+pub use iov_iter::{Direction, Extent, Extracted, IovIter, IterError, Kind, PAGE_SIZE, Segment};
+
+#[cfg(target_arch = "wasm32")]
+mod component;

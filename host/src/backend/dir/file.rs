@@ -1,0 +1,57 @@
+//! An open regular file.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use ninering_wire::Errno;
+
+use super::{wire, wire_io};
+use crate::{backend::OpenFile, payload::Payload};
+
+/// A regular file, open.
+pub(super) struct RegularFile {
+    descriptor: OwnedFd,
+}
+
+impl RegularFile {
+    /// The file that `descriptor` has open.
+    pub(super) fn new(descriptor: OwnedFd) -> Self {
+        Self { descriptor }
+    }
+
+    /// Repeats `transfer` of what is left from an offset on until there is nothing left or it moves nothing.
+    ///
+    /// An error after the first bytes is not told: it will meet whoever goes on behind them.
+    fn transfer(
+        &self,
+        offset: u64,
+        payload: &Payload<'_>,
+        transfer: impl Fn(&Payload<'_>, u64) -> std::io::Result<usize>,
+    ) -> Result<usize, Errno> {
+        let length = payload.len();
+        let mut done = transfer(payload, offset).map_err(|error| wire_io(&error))?;
+        while 0 < done && done < length {
+            let Some(offset) = offset.checked_add(done as u64) else { break };
+            match transfer(&payload.part(done, length - done), offset) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => done += count,
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl OpenFile for RegularFile {
+    fn read(&self, offset: u64, into: &Payload<'_>) -> Result<usize, Errno> {
+        self.transfer(offset, into, |left, offset| left.read_from_file(self.descriptor.as_fd(), offset))
+    }
+
+    fn write(&self, offset: u64, from: &Payload<'_>) -> Result<usize, Errno> {
+        // Opened to append, Linux appends whatever the offset (`pwrite(2)`, under "BUGS"): just what is wanted here.
+        self.transfer(offset, from, |left, offset| left.write_to_file(self.descriptor.as_fd(), offset))
+    }
+
+    fn sync(&self, data_only: bool) -> Result<(), Errno> {
+        if data_only { rustix::fs::fdatasync(&self.descriptor) } else { rustix::fs::fsync(&self.descriptor) }
+            .map_err(wire)
+    }
+}

@@ -1,0 +1,137 @@
+//! `dir:`: a directory of the host, and nothing outside it.
+//!
+//! - [`DirBackend`] is the export; `export` holds what all its nodes share.
+//! - `node` is a file or directory of it: an `O_PATH` descriptor. `change` and `make` are the parts of it that change
+//!   attributes, and that make new files.
+//! - `file` and `directory` are the two kinds of open file.
+//! - `device` keeps the inode numbers of several filesystems apart, `flags` translates those of an open.
+//!
+//! # How it is contained
+//! A node holds its file open (`O_PATH`), and so stands for it when it is renamed, replaced or unlinked. Every step goes
+//! from one such descriptor to another by *one* name, which [`Name`] keeps free of `/`, `.` and `..`, and by `openat2(2)`
+//! with `RESOLVE_BENEATH`, which follows no symbolic link: there is never a path to be joined, checked or raced. The
+//! way up is not asked of the filesystem at all, each node remembers the one that it was reached from. Contents are
+//! opened through `/proc/self/fd`, by which the kernel reaches the very file that a descriptor holds; fifos, sockets
+//! and devices never are, for they lead out of the export.
+//!
+//! # What it does not do
+//! - It acts with the rights of the serving process, whoever the client says it is. New files belong to that
+//!   process's user, set-user-ID ones too.
+//! - A directory that the *host* moves out of the export goes on being served to those who hold it or something below.
+//! - A mount point below the export has two inode numbers, as everywhere on Linux: a listing tells the one that is
+//!   mounted over, a lookup the one that is mounted.
+//! - A node keeps the directories above it open, so the process needs a limit of open files (`RLIMIT_NOFILE`) well
+//!   above the number of fids.
+
+mod change;
+mod device;
+mod directory;
+mod export;
+mod file;
+mod flags;
+mod make;
+mod node;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ninering_wire::{Errno, Name};
+use rustix::{
+    fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC},
+    io::Errno as HostErrno,
+};
+
+use self::{export::Export, node::DirNode};
+use super::{Backend, NodeRef, User};
+
+/// A directory of the host.
+///
+/// An attach's `aname` is a directory below it, by names that are separated by `/`; empty for itself.
+pub struct DirBackend {
+    root: Arc<DirNode>,
+}
+
+/// How a directory is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DirOptions {
+    /// Serve no filesystem but the one that the directory lies in: `EXDEV` to what is mounted below.
+    pub one_filesystem: bool,
+}
+
+/// Why a directory cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum DirError {
+    /// It cannot be opened.
+    #[error("cannot open the directory {}: {source}", path.display())]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// The system call's error.
+        source: io::Error,
+    },
+    /// The kernel cannot contain the export.
+    #[error(
+        "openat2(2), which keeps an export contained, does not work here ({source}): it needs Linux 5.6 and a sandbox that allows it"
+    )]
+    NoOpenat2 {
+        /// The system call's error.
+        source: io::Error,
+    },
+    /// There is no `/proc` to open files through.
+    #[error("cannot use /proc/self/fd, through which files are opened ({source}): is /proc mounted?")]
+    NoProc {
+        /// The system call's error.
+        source: io::Error,
+    },
+}
+
+impl DirBackend {
+    /// Serves the directory `path`, which may be relative and lead over symbolic links; what it leads to is held open.
+    ///
+    /// A process that forks afterwards must not use it in the child, whose descriptors are others.
+    ///
+    /// # Errors
+    /// [`DirError`], which says what is missing.
+    pub fn new(path: &Path, options: DirOptions) -> Result<Self, DirError> {
+        let cannot_open = |error: HostErrno| DirError::Open { path: path.to_owned(), source: error.into() };
+        let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(CWD, path, directory, Mode::empty()).map_err(cannot_open)?;
+
+        let no_proc = |error: HostErrno| DirError::NoProc { source: error.into() };
+        let descriptors = rustix::fs::openat(CWD, c"/proc/self/fd", directory, Mode::empty()).map_err(no_proc)?;
+        // Anything else that is mounted there could lead anywhere.
+        if rustix::fs::fstatfs(&descriptors).map_err(no_proc)?.f_type != PROC_SUPER_MAGIC {
+            return Err(no_proc(HostErrno::NOENT));
+        }
+
+        let root = Export::serve(root, descriptors, options).map_err(|error| match error {
+            // A sandbox that doesn't know the system call answers EPERM.
+            HostErrno::NOSYS | HostErrno::PERM => DirError::NoOpenat2 { source: error.into() },
+            _ => cannot_open(error),
+        })?;
+        Ok(Self { root })
+    }
+}
+
+impl Backend for DirBackend {
+    fn attach(&self, _user: &User, aname: &[u8]) -> Result<NodeRef, Errno> {
+        let mut root = self.root.clone();
+        for name in aname.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+            root = root.enter(Name::new(name)?)?;
+        }
+        Ok(root)
+    }
+}
+
+/// The errno that a client sees. The numbers are Linux's own on all machines that this is built for.
+fn wire(error: HostErrno) -> Errno {
+    Errno(error.raw_os_error().unsigned_abs())
+}
+
+/// The same of a standard error.
+fn wire_io(error: &io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, |number| Errno(number.unsigned_abs()))
+}

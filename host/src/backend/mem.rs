@@ -1,4 +1,0 @@
-//! `mem:`: a filesystem in memory.
-
-/// A filesystem in memory.
-pub struct MemBackend;

@@ -1,0 +1,228 @@
+//! `ninering ls` and `ninering cat`: a client for people, by the same way that programs go.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    str::FromStr,
+};
+
+use anyhow::Context;
+use ninering::{
+    mount::{Attributes, DirectoryEntry, Handle, MountOptions, OpenFlags},
+    source::{Source, SourceError},
+};
+
+use super::{MountArguments, announced};
+
+/// List a directory, or show a file's entry.
+#[derive(clap::Args)]
+#[command(after_help = super::SOURCES)]
+pub(super) struct List {
+    /// Show mode, links, owner, group, size and time of last change too.
+    #[arg(short)]
+    long: bool,
+    /// Show names that begin with a dot too.
+    #[arg(short)]
+    all: bool,
+    #[command(flatten)]
+    settings: MountArguments,
+    /// What to list: a source of files, and behind a double slash a path in it, such as dir:/srv//docs.
+    #[arg(value_name = "SOURCE[//PATH]")]
+    place: Place,
+}
+
+/// Write files to standard output.
+#[derive(clap::Args)]
+#[command(after_help = super::SOURCES)]
+pub(super) struct Concatenate {
+    #[command(flatten)]
+    settings: MountArguments,
+    /// What to write: a source of files, and behind a double slash a path in it, such as tcp://host:564/srv//a.txt.
+    #[arg(value_name = "SOURCE//PATH", required = true)]
+    places: Vec<Place>,
+}
+
+/// `SOURCE[//PATH]`.
+#[derive(Clone, Debug)]
+struct Place {
+    source: Source,
+    path: String,
+}
+
+impl FromStr for Place {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        // The slashes of "tcp://" and "unix:///" part nothing.
+        let start = text.find("://").map_or(0, |scheme| scheme + 3 + usize::from(text.starts_with("unix:///")));
+        let (source, path) = match text[start..].find("//") {
+            Some(at) => (&text[..start + at], text[start + at + 2..].trim_start_matches('/')),
+            None => (text, ""),
+        };
+        Ok(Self { source: source.parse()?, path: if path.is_empty() { ".".into() } else { path.into() } })
+    }
+}
+
+impl Place {
+    async fn root(&self, settings: &MountArguments) -> anyhow::Result<Handle> {
+        let options = MountOptions { read_only: true, ..settings.options() };
+        let mount = announced(|| format!("waiting for {} …", self.source), self.source.mount(options)).await?;
+        Ok(mount.root())
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}//{}", self.source, self.path)
+    }
+}
+
+pub(super) fn list(arguments: List) -> anyhow::Result<ExitCode> {
+    super::runtime()?.block_on(async {
+        let place = &arguments.place;
+        let root = place.root(&arguments.settings).await?;
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        let attributes = root.stat_at(&place.path, true).await.with_context(|| place.to_string())?;
+        if attributes.mode & ninering_wire::mode::IFMT != ninering_wire::mode::IFDIR {
+            write_entry(&mut out, arguments.long.then_some(&attributes), place.path.as_bytes(), None)?;
+            out.flush()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let flags = OpenFlags::READ | OpenFlags::DIRECTORY | OpenFlags::FOLLOW;
+        let directory = root.open_at(&place.path, flags, 0).await.with_context(|| place.to_string())?;
+        let mut entries = entries(&directory).await.with_context(|| place.to_string())?;
+        entries.retain(|entry| arguments.all || !entry.name.starts_with(b"."));
+        entries.sort_by(|one, other| one.name.cmp(&other.name));
+        for entry in entries {
+            if !arguments.long {
+                write_entry(&mut out, None, &entry.name, None)?;
+                continue;
+            }
+            let name = String::from_utf8_lossy(&entry.name);
+            let attributes = directory.stat_at(&name, false).await.with_context(|| format!("{place}/{name}"))?;
+            let target = if attributes.mode & ninering_wire::mode::IFMT == ninering_wire::mode::IFLNK {
+                Some(directory.read_link(&name).await.with_context(|| format!("{place}/{name}"))?)
+            } else {
+                None
+            };
+            write_entry(&mut out, Some(&attributes), &entry.name, target.as_deref())?;
+        }
+        out.flush()?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn entries(directory: &Handle) -> ninering::mount::Result<Vec<DirectoryEntry>> {
+    let mut all = Vec::new();
+    let mut offset = 0;
+    loop {
+        let batch = directory.read_directory(offset).await?;
+        offset = batch.entries.last().map_or(offset, |last| last.offset);
+        all.extend(batch.entries);
+        if batch.end {
+            return Ok(all);
+        }
+    }
+}
+
+/// One line of a listing. Bytes of a name that a terminal could take for commands are escaped.
+fn write_entry(
+    out: &mut impl Write,
+    attributes: Option<&Attributes>,
+    name: &[u8],
+    target: Option<&[u8]>,
+) -> io::Result<()> {
+    let printable = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string().replace("\\'", "'");
+    if let Some(Attributes { mode, nlink, uid, gid, size, modified, .. }) = attributes {
+        let seconds = u64::try_from(modified.seconds).unwrap_or(0);
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        let time = humantime::format_rfc3339_seconds(time);
+        write!(out, "{} {nlink:>3} {uid:>5} {gid:>5} {size:>12} {time} ", mode_text(*mode))?;
+    }
+    write!(out, "{}", printable(name))?;
+    if let Some(target) = target {
+        write!(out, " -> {}", printable(target))?;
+    }
+    writeln!(out)
+}
+
+/// A mode as `ls -l` writes it.
+fn mode_text(mode: u32) -> String {
+    use ninering_wire::mode as m;
+    let kind = match mode & m::IFMT {
+        m::IFDIR => 'd',
+        m::IFLNK => 'l',
+        m::IFBLK => 'b',
+        m::IFCHR => 'c',
+        m::IFIFO => 'p',
+        m::IFSOCK => 's',
+        _ => '-',
+    };
+    let mut text = String::from(kind);
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = mode >> shift;
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (mode & special != 0, bits & 1 != 0) {
+            (false, false) => '-',
+            (false, true) => 'x',
+            (true, false) => letter.to_ascii_uppercase(),
+            (true, true) => letter,
+        });
+    }
+    text
+}
+
+pub(super) fn concatenate(arguments: Concatenate) -> anyhow::Result<ExitCode> {
+    super::runtime()?.block_on(async {
+        let mut out = io::stdout().lock();
+        for place in &arguments.places {
+            let root = place.root(&arguments.settings).await?;
+            copy(&root, &place.path, &mut out).await.with_context(|| place.to_string())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn copy(root: &Handle, path: &str, out: &mut impl Write) -> anyhow::Result<()> {
+    let file = root.open_at(path, OpenFlags::READ | OpenFlags::FOLLOW, 0).await?;
+    if file.is_directory() {
+        anyhow::bail!("{}", ninering_wire::Errno::EISDIR);
+    }
+    let mut offset = 0;
+    loop {
+        let buffer = root.mount().buffer(1 << 20).await?;
+        let bytes = file.read_at(offset, buffer).await?.into_bytes();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        out.write_all(&bytes)?;
+        offset += bytes.len() as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_parted_at_the_double_slash() {
+        for (text, source, path) in [
+            ("dir:/srv//a/b", "dir:/srv", "a/b"),
+            ("dir:/srv", "dir:/srv", "."),
+            ("tcp://h:1/x//a", "tcp://h:1?aname=/x", "a"),
+            ("tcp://h:1//a", "tcp://h:1", "a"),
+            ("unix:///run/s//a", "unix:///run/s", "a"),
+        ] {
+            let place: Place = text.parse().expect(text);
+            assert_eq!((place.source.to_string().as_str(), place.path.as_str()), (source, path), "{text}");
+        }
+    }
+
+    #[test]
+    fn modes_read_as_in_ls() {
+        assert_eq!(mode_text(0o100_644), "-rw-r--r--");
+        assert_eq!(mode_text(0o041_777), "drwxrwxrwt");
+        assert_eq!(mode_text(0o104_710), "-rws--x---");
+    }
+}

@@ -1,0 +1,215 @@
+//! `ninering run`.
+
+use std::{path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
+
+use ninering::{
+    mount::{Mount, MountOptions, Statistics},
+    program::{Environment, Runtime},
+    source::{Source, SourceError},
+    wasi::Mounts,
+};
+
+use super::{MountArguments, announced, complain};
+
+/// Run a WASI program with filesystems mounted into it.
+///
+/// The program is a WASI 0.2 command component or a WASI 0.1 module, unchanged. It sees the mounts and nothing else of
+/// this machine's files. It gets this command's standard streams; its exit status becomes this command's.
+#[derive(clap::Args)]
+#[command(after_help = super::SOURCES)]
+pub(super) struct Arguments {
+    /// Mount SOURCE at the absolute path PATH; ',ro' behind it: for reading only. Can be given several times.
+    #[arg(short, long = "mount", value_name = "PATH=SOURCE[,ro]")]
+    mounts: Vec<MountArgument>,
+    /// Set an environment variable of the program. It gets no others.
+    #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = variable)]
+    environment: Vec<(String, String)>,
+    /// Print afterwards what went through each mount.
+    #[arg(long)]
+    stats: bool,
+    #[command(flatten)]
+    settings: MountArguments,
+    /// The program.
+    #[arg(value_name = "APP.wasm")]
+    program: PathBuf,
+    /// The program's arguments.
+    #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// `PATH=SOURCE[,ro]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct MountArgument {
+    path: String,
+    source: Source,
+    read_only: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum MountArgumentError {
+    #[error("write PATH=SOURCE, such as /data=dir:/srv/data")]
+    Form,
+    #[error("the path '{0}' must be absolute: begin it with '/'")]
+    Relative(String),
+    #[error("the path '{0}' must not have '.' or '..' in it")]
+    Dots(String),
+    #[error("{0}")]
+    Source(#[from] SourceError),
+}
+
+impl FromStr for MountArgument {
+    type Err = MountArgumentError;
+
+    fn from_str(text: &str) -> Result<Self, MountArgumentError> {
+        let (path, source) = text.split_once('=').ok_or(MountArgumentError::Form)?;
+        if !path.starts_with('/') {
+            return Err(MountArgumentError::Relative(path.into()));
+        }
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        if parts.iter().any(|part| matches!(*part, "." | "..")) {
+            return Err(MountArgumentError::Dots(path.into()));
+        }
+        let (source, read_only) = match source.strip_suffix(",ro") {
+            Some(source) => (source, true),
+            None => (source, false),
+        };
+        Ok(Self { path: format!("/{}", parts.join("/")), source: source.parse()?, read_only })
+    }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err("write NAME=VALUE".into()),
+    }
+}
+
+pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let runtime = Runtime::new()?;
+    let name = arguments.program.display().to_string();
+    let program = runtime.load(&arguments.program, {
+        let name = name.clone();
+        move || complain(&format!("compiling {name} (once; it is kept for next time) …"))
+    })?;
+    let tokio = super::runtime()?;
+    let status = tokio.block_on(async {
+        let mut mounts = Mounts::new();
+        for MountArgument { path, source, read_only } in &arguments.mounts {
+            let options = MountOptions { read_only: *read_only, ..arguments.settings.options() };
+            let mount = announced(|| format!("waiting for {source} …"), source.mount(options)).await?;
+            mounts.add(path, mount)?;
+        }
+        tokio::spawn(end_by_interrupt(mounts.clone()));
+        let mut environment = Environment::new();
+        environment.inherit_stdio().arg(&name).args(&arguments.arguments).envs(&arguments.environment);
+        let outcome = program.run(mounts.clone(), &mut environment).await;
+        let mut status = match outcome {
+            Ok(status) => status,
+            Err(error) => {
+                complain(&error.to_string());
+                TRAPPED
+            }
+        };
+        for (path, mount) in mounts.iter() {
+            if let Err(error) = mount.finish().await {
+                complain(&format!("{path}: not everything that was written has been stored: {error}"));
+                status = if status == 0 { 1 } else { status };
+            }
+        }
+        if arguments.stats {
+            for (argument, (_, mount)) in arguments.mounts.iter().zip(mounts.iter()) {
+                eprint!("{}", report(argument, mount));
+            }
+        }
+        anyhow::Ok(status)
+    })?;
+    // A program may have left a thread behind that reads standard input; nobody waits for it.
+    tokio.shutdown_background();
+    Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
+}
+
+/// The status of a program that trapped: that of one which aborted.
+const TRAPPED: i32 = 134;
+
+/// On Ctrl-C or SIGTERM, stores what the program wrote and ends; on the second one, ends at once.
+async fn end_by_interrupt(mounts: Mounts) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    let status = tokio::select! {
+        _ = interrupt.recv() => 130,
+        _ = terminate.recv() => 143,
+    };
+    let store = async {
+        for (path, mount) in mounts.iter() {
+            if let Err(error) = mount.finish().await {
+                complain(&format!("{path}: not everything that was written has been stored: {error}"));
+            }
+        }
+    };
+    tokio::select! {
+        _ = tokio::time::timeout(Duration::from_secs(5), store) => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    std::process::exit(status);
+}
+
+/// A mount's counters, for people.
+fn report(argument: &MountArgument, mount: &Mount) -> String {
+    let Statistics {
+        operations,
+        requests,
+        kicks,
+        bytes_out,
+        bytes_in,
+        header_bytes,
+        bounced_bytes,
+        copied_bytes,
+        payload_through_wit,
+    } = mount.statistics();
+    let rows = [
+        ("operations", operations),
+        ("9P requests", requests),
+        ("kicks", kicks),
+        ("payload bytes by the ring, out", bytes_out),
+        ("payload bytes by the ring, in", bytes_in),
+        ("header bytes", header_bytes),
+        ("directory bytes read by the client", bounced_bytes),
+        ("payload bytes copied to or from the program", copied_bytes),
+        ("payload bytes through WIT", payload_through_wit),
+    ];
+    let mut text = format!("ninering: {} = {}\n", argument.path, argument.source);
+    for (what, count) in rows {
+        text.push_str(&format!("  {count:>14}  {what}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_parsed() {
+        let mount: MountArgument = "/data/=dir:/srv/a=b,ro".parse().expect("a mount");
+        assert_eq!((mount.path.as_str(), mount.read_only), ("/data", true));
+        assert_eq!(mount.source, Source::Directory("/srv/a=b".into()));
+        assert_eq!("/=mem:".parse::<MountArgument>().expect("a mount").path, "/");
+    }
+
+    #[test]
+    fn mistakes_in_mounts_are_named() {
+        for (text, part) in [
+            ("/data", "PATH=SOURCE"),
+            ("data=mem:", "absolute"),
+            ("/a/../b=mem:", "'..'"),
+            ("/data=/srv", "dir:PATH"),
+        ] {
+            let error = text.parse::<MountArgument>().expect_err(text).to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! `ninering serve`.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use ninering::{
+    listener::{Address, Listener},
+    server::ServerOptions,
+    source::Source,
+};
+use tokio::sync::watch;
+
+use super::complain;
+
+/// Serve files over 9P2000.L to Linux's own client, to virtual machines, to other Ninering hosts.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Mount it on Linux with
+  mount -t 9p -o trans=tcp,port=5640,version=9p2000.L,msize=1048576 127.0.0.1 /mnt
+
+Everything runs as the user who runs this. There is no authentication: whoever can connect can use the files.")]
+pub(super) struct Arguments {
+    /// What to serve: dir:PATH or mem:
+    source: Source,
+    /// Where to listen: tcp://HOST:PORT or unix:///PATH. Can be given several times.
+    #[arg(short, long, required = true, value_name = "ADDRESS")]
+    listen: Vec<Address>,
+    /// Let nobody change anything.
+    #[arg(long)]
+    read_only: bool,
+    /// The largest 9P message to agree to, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = ServerOptions::default().max_msize,
+          value_parser = clap::value_parser!(u32).range(8192..=16 << 20))]
+    msize: u32,
+}
+
+pub(super) fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let options =
+        ServerOptions { read_only: arguments.read_only, max_msize: arguments.msize, ..ServerOptions::default() };
+    let server = arguments.source.server(options)?;
+    super::runtime()?.block_on(async {
+        let mut listeners = Vec::new();
+        for address in &arguments.listen {
+            listeners.push(Listener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?);
+        }
+        let (stop, stopped) = watch::channel(());
+        let mut serving = tokio::task::JoinSet::new();
+        for listener in listeners {
+            eprintln!("ninering: serving {} on {}", arguments.source, listener.local_address());
+            let (server, mut stopped) = (server.clone(), stopped.clone());
+            serving.spawn(listener.serve(server, async move {
+                // An error means that the sender is gone, which means the same.
+                let _ = stopped.changed().await;
+            }));
+        }
+        terminated().await?;
+        complain("ending: requests under way are answered first; again to end at once");
+        stop.send_replace(());
+        tokio::select! {
+            _ = async { while serving.join_next().await.is_some() {} } => {}
+            ended = terminated() => ended?,
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Returns at the next Ctrl-C or SIGTERM.
+async fn terminated() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}

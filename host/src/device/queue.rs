@@ -1,0 +1,151 @@
+//! A virtqueue, as the device sees it.
+
+use std::sync::Arc;
+
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+
+use super::Chain;
+use crate::{
+    region::Region,
+    virtqueue::{Layout, RingMemory, SIZES, SetupError},
+};
+
+/// Counters of a queue's device side, since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceQueueStatistics {
+    /// Chains taken from the ring.
+    pub popped: u64,
+    /// Chains returned.
+    pub completed: u64,
+    /// Entries of the available ring that were no chain, or one that is under way already.
+    pub bad_chains: u64,
+}
+
+/// The device's side of one queue: takes chains, and returns them. The driver may be hostile, and at work meanwhile.
+///
+/// What is wrong with one chain costs that chain: it is returned with nothing written. What leaves no chain to return
+/// (an impossible index, or a head that is under way) is passed over. An available ring that claims more entries than
+/// it has breaks the queue.
+#[derive(Debug)]
+pub struct DeviceQueue {
+    region: Arc<Region>,
+    queue: Queue,
+    layout: Layout,
+    /// Which heads are under way, so that no more than the queue's size ever are.
+    under_way: Box<[bool]>,
+    broken: bool,
+    statistics: DeviceQueueStatistics,
+    /// Keeps the ring's memory from being given to someone else, where the region gave it.
+    _ring: Option<Arc<RingMemory>>,
+}
+
+impl DeviceQueue {
+    /// The queue that lies in the region as `layout` says.
+    ///
+    /// # Errors
+    /// Where the layout is impossible.
+    pub fn new(region: Arc<Region>, layout: Layout) -> Result<Self, SetupError> {
+        if !SIZES.contains(&layout.size) || !layout.size.is_power_of_two() {
+            return Err(SetupError::Size(layout.size));
+        }
+        let mut queue = Queue::new(layout.size).map_err(|_| SetupError::Size(layout.size))?;
+        let halves = |address: u64| (Some(address as u32), Some((address >> 32) as u32));
+        let (low, high) = halves(layout.descriptors);
+        queue.set_desc_table_address(low, high);
+        let (low, high) = halves(layout.avail);
+        queue.set_avail_ring_address(low, high);
+        let (low, high) = halves(layout.used);
+        queue.set_used_ring_address(low, high);
+        queue.set_ready(true);
+        let set = (queue.desc_table(), queue.avail_ring(), queue.used_ring());
+        if set != (layout.descriptors, layout.avail, layout.used) || !queue.is_valid(region.memory()) {
+            return Err(SetupError::Layout);
+        }
+        Ok(Self {
+            region,
+            queue,
+            layout,
+            under_way: vec![false; layout.size.into()].into(),
+            broken: false,
+            statistics: DeviceQueueStatistics::default(),
+            _ring: None,
+        })
+    }
+
+    pub(crate) fn keeping(self, ring: Arc<RingMemory>) -> Self {
+        Self { _ring: Some(ring), ..self }
+    }
+
+    /// The memory that the queue and all its chains lie in.
+    pub fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    /// Where the queue lies.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Has the driver made the available ring impossible? Then no chain is taken any more.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// The counters.
+    pub fn statistics(&self) -> DeviceQueueStatistics {
+        self.statistics
+    }
+
+    /// Takes the next chain that the driver has made available. It must be given to [`complete`](Self::complete).
+    ///
+    /// Passes over at most as many bad ones as the queue has entries.
+    pub fn pop(&mut self) -> Option<Chain> {
+        for _ in 0..self.layout.size {
+            if self.broken {
+                return None;
+            }
+            let head = match self.queue.iter(self.region.memory()) {
+                Ok(mut heads) => heads.next()?.head_index(),
+                Err(error) => {
+                    tracing::debug!(%error, "the driver broke the available ring");
+                    self.broken = true;
+                    return None;
+                }
+            };
+            match self.under_way.get_mut(usize::from(head)) {
+                Some(under_way) if !*under_way => *under_way = true,
+                _ => {
+                    self.statistics.bad_chains += 1;
+                    continue;
+                }
+            }
+            match Chain::read(&self.region, &self.layout, head) {
+                Ok(chain) => {
+                    self.statistics.popped += 1;
+                    return Some(chain);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, head, "the driver made a bad chain");
+                    self.statistics.bad_chains += 1;
+                    self.add_used(head, 0);
+                }
+            }
+        }
+        None
+    }
+
+    /// Returns a chain, with `written` bytes in the front of its writable part.
+    pub fn complete(&mut self, chain: Chain, written: u32) {
+        self.statistics.completed += 1;
+        self.add_used(chain.head(), written.min(chain.writable_len()));
+    }
+
+    fn add_used(&mut self, head: u16, written: u32) {
+        self.under_way[usize::from(head)] = false;
+        if let Err(error) = self.queue.add_used(self.region.memory(), head, written) {
+            // Impossible with the layout and the head checked.
+            tracing::error!(%error, head, "a chain cannot be returned");
+            self.broken = true;
+        }
+    }
+}

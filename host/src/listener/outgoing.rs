@@ -1,0 +1,182 @@
+//! Replies on their way to the peer.
+//!
+//! Whoever has a reply writes it, with whatever else waits, straight to the socket; only what the socket does not
+//! take at once is left to the connection's writing task ([`Outgoing::write_when_possible`]).
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+};
+
+use parking_lot::Mutex;
+use rustix::net::{Shutdown, shutdown};
+use smallvec::SmallVec;
+use tokio::{
+    net::{tcp, unix},
+    sync::Notify,
+};
+
+use super::{budget::Charge, buffers::Buffer};
+
+/// How many replies go out in one system call.
+const MOST_AT_ONCE: usize = 64;
+
+/// The writing half of a connection's socket.
+pub(super) enum Socket {
+    Tcp(tcp::OwnedWriteHalf),
+    Unix(unix::OwnedWriteHalf),
+}
+
+impl Socket {
+    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.try_write_vectored(pieces),
+            Self::Unix(socket) => socket.try_write_vectored(pieces),
+        }
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => socket.writable().await,
+            Self::Unix(socket) => socket.writable().await,
+        }
+    }
+
+    fn close(&self) {
+        // It fails only where the peer was faster.
+        let _ = match self {
+            Self::Tcp(socket) => shutdown(socket.as_ref(), Shutdown::Both),
+            Self::Unix(socket) => shutdown(socket.as_ref(), Shutdown::Both),
+        };
+    }
+}
+
+/// One or more whole replies in a buffer.
+pub(super) struct Replies {
+    pub(super) buffer: Buffer,
+    /// Given back when they are written.
+    #[expect(dead_code, reason = "its drop is what it is for")]
+    pub(super) charge: Option<Charge>,
+}
+
+/// A connection's replies, in the order in which they go out.
+pub(super) struct Outgoing {
+    socket: Socket,
+    queue: Mutex<Queue>,
+    /// The writing task is needed.
+    blocked: Notify,
+    /// Nothing waits any more.
+    drained: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    replies: VecDeque<Replies>,
+    /// Bytes of the first that are written already.
+    written: usize,
+    /// The socket took no more: the writing task has it now.
+    blocked: bool,
+    closed: bool,
+}
+
+impl Outgoing {
+    pub(super) fn new(socket: Socket) -> Self {
+        Self { socket, queue: Mutex::default(), blocked: Notify::new(), drained: Notify::new() }
+    }
+
+    /// Puts replies behind the others; [`Self::flush`] writes them.
+    pub(super) fn enqueue(&self, replies: Replies) {
+        let mut queue = self.queue.lock();
+        if !queue.closed && !replies.buffer.filled().is_empty() {
+            queue.replies.push_back(replies);
+        }
+    }
+
+    /// Writes what waits, as far as the socket takes it now.
+    pub(super) fn flush(&self) {
+        let mut queue = self.queue.lock();
+        if queue.blocked {
+            return;
+        }
+        self.write(&mut queue);
+        if !queue.replies.is_empty() {
+            queue.blocked = true;
+            self.blocked.notify_one();
+        }
+    }
+
+    /// Writes, whenever the socket has space, what it did not take at once.
+    pub(super) async fn write_when_possible(&self) {
+        loop {
+            self.blocked.notified().await;
+            loop {
+                if self.socket.writable().await.is_err() {
+                    self.close();
+                }
+                let mut queue = self.queue.lock();
+                self.write(&mut queue);
+                if queue.replies.is_empty() {
+                    queue.blocked = false;
+                    break;
+                }
+            }
+            self.drained.notify_one();
+        }
+    }
+
+    /// Waits until all is written, or cannot be.
+    pub(super) async fn drained(&self) {
+        while !self.queue.lock().replies.is_empty() {
+            self.drained.notified().await;
+        }
+    }
+
+    /// Closes the connection in both directions and forgets what waits.
+    pub(super) fn close(&self) {
+        self.socket.close();
+        self.queue.lock().close();
+    }
+
+    fn write(&self, queue: &mut Queue) {
+        while !queue.replies.is_empty() {
+            let mut pieces: SmallVec<[IoSlice<'_>; MOST_AT_ONCE]> = SmallVec::new();
+            let mut skip = queue.written;
+            for replies in queue.replies.iter().take(MOST_AT_ONCE) {
+                pieces.push(IoSlice::new(&replies.buffer.filled()[std::mem::take(&mut skip)..]));
+            }
+            let outcome = self.socket.try_write(&pieces);
+            drop(pieces);
+            match outcome {
+                Ok(count) if count > 0 => queue.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) | Err(_) => {
+                    // The reading task learns it too, by the end of what it reads.
+                    self.socket.close();
+                    queue.close();
+                }
+            }
+        }
+    }
+}
+
+impl Queue {
+    fn advance(&mut self, mut count: usize) {
+        while let Some(first) = self.replies.front() {
+            let left = first.buffer.filled().len() - self.written;
+            if count < left {
+                self.written += count;
+                return;
+            }
+            count -= left;
+            self.written = 0;
+            self.replies.pop_front();
+        }
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+        self.written = 0;
+        self.replies.clear();
+    }
+}

@@ -1,0 +1,145 @@
+//! Application buffers: pieces of a mount's region that are lent to the client for one operation at a time.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::{
+    payload::Payload,
+    region::{Extent, PAGE, Region},
+};
+
+/// Where a mount's buffers come from.
+pub(crate) struct BufferPool {
+    region: Arc<Region>,
+    /// Told each time that a buffer comes back.
+    freed: Notify,
+}
+
+impl BufferPool {
+    pub(crate) fn new(region: Arc<Region>) -> Arc<Self> {
+        Arc::new(Self { region, freed: Notify::new() })
+    }
+
+    pub(crate) fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    /// A buffer of `len` bytes if there is room now.
+    pub(crate) fn try_take(self: &Arc<Self>, len: u32) -> Option<Buffer> {
+        let allocation = self.region.allocate(len.max(1))?;
+        Some(Buffer { pool: Arc::clone(self), allocation, start: 0, len })
+    }
+
+    /// A buffer of `len` bytes, or of fewer where memory is scarce, but at least a page; waits for others to
+    /// give theirs back where there is none at all.
+    pub(crate) async fn take(self: &Arc<Self>, len: u32) -> Buffer {
+        loop {
+            let freed = self.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            let mut len = len;
+            loop {
+                if let Some(buffer) = self.try_take(len) {
+                    return buffer;
+                }
+                if len <= PAGE {
+                    break;
+                }
+                len /= 2;
+            }
+            freed.await;
+        }
+    }
+}
+
+/// A piece of a mount's region, in nobody else's hands. It goes back to the mount when it is dropped.
+pub struct Buffer {
+    pool: Arc<BufferPool>,
+    /// What was allocated.
+    allocation: Extent,
+    /// The part of it that counts.
+    start: u32,
+    len: u32,
+}
+
+impl Buffer {
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Does it hold no byte?
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Forgets all but the first `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(u32::try_from(len).unwrap_or(u32::MAX));
+    }
+
+    /// Forgets the first `len` bytes.
+    pub(crate) fn discard_front(&mut self, len: usize) {
+        let len = self.len.min(u32::try_from(len).unwrap_or(u32::MAX));
+        self.start += len;
+        self.len -= len;
+    }
+
+    /// Copies `bytes` into it at `at`, as many as there is space for, and tells how many.
+    pub fn write(&self, at: usize, bytes: &[u8]) -> usize {
+        self.payload().part(at, bytes.len()).copy_from(bytes)
+    }
+
+    /// Copies from it at `at` into `bytes`, as many as there are, and tells how many.
+    pub fn read(&self, at: usize, bytes: &mut [u8]) -> usize {
+        self.payload().part(at, bytes.len()).copy_to(bytes)
+    }
+
+    /// The bytes, where they lie; the buffer goes back to the mount when the last clone is dropped.
+    pub fn into_bytes(self) -> Bytes {
+        Bytes::from_owner(Frozen(self))
+    }
+
+    /// Where it lies in the mount's region.
+    pub(crate) fn extent(&self) -> Extent {
+        Extent { offset: self.allocation.offset + u64::from(self.start), len: self.len }
+    }
+
+    pub(crate) fn is_of(&self, pool: &Arc<BufferPool>) -> bool {
+        Arc::ptr_eq(&self.pool, pool)
+    }
+
+    fn payload(&self) -> Payload<'_> {
+        self.pool.region.payload(&[self.extent()]).unwrap_or_default()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.pool.region.free(self.allocation);
+        self.pool.freed.notify_waiters();
+    }
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Buffer").field(&self.extent()).finish()
+    }
+}
+
+/// A buffer whose bytes nobody changes any more.
+struct Frozen(Buffer);
+
+impl AsRef<[u8]> for Frozen {
+    fn as_ref(&self) -> &[u8] {
+        let Ok(slice) = self.0.pool.region.slice(self.0.extent()) else { return &[] };
+        let guard = slice.ptr_guard();
+        // SAFETY: the memory stays mapped as long as the region, which `self` holds. Nobody writes to it: the extent
+        // is allocated to this buffer, leases on it end before an operation gives the buffer back (a buffer that a
+        // device may still write to is kept by the mount instead), and a `Frozen` is never lent again. The region is
+        // shared with no other process.
+        unsafe { std::slice::from_raw_parts(guard.as_ptr(), guard.len()) }
+    }
+}

@@ -1,0 +1,373 @@
+//! The sandboxed client, and what it is allowed to call: the region and the virtqueue, nothing else.
+//!
+//! [`Sandbox`] is one instance in a store of its own, with limits. Whatever it does wrong (a trap, a hang, too much
+//! memory) ends this instance and no other.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ninering_wire::{RREAD_LEN, TWRITE_LEN};
+use parking_lot::Mutex;
+use wasmtime::{
+    Config, Engine, Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline,
+    component::{Component, HasSelf, Linker, Resource},
+};
+
+use crate::{
+    device::Device,
+    lease::{self, Leases},
+    region::{Extent, Region},
+    virtqueue as ring,
+};
+
+mod bindings {
+    #![allow(missing_docs, unreachable_pub, reason = "generated; what the WIT documents is documented")]
+
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "mount-component",
+        with: {
+            "ninering:fs/memory.region": crate::mount::component::RegionHandle,
+            "ninering:fs/virtqueue.virtqueue": crate::mount::component::QueueHandle,
+        },
+        imports: { default: trappable },
+    });
+}
+
+use self::bindings::{
+    MountComponent, MountComponentPre,
+    ninering::fs::{
+        memory::MemoryError,
+        virtqueue::{self, QueueError, UsedElement},
+    },
+};
+pub(super) use self::bindings::{
+    exports::ninering::fs::vfs,
+    ninering::fs::{memory, types},
+};
+
+/// The client and iter components, composed: built from `components/` by the build script.
+static CLIENT_COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/client.wasm"));
+
+/// How often the epoch advances: the unit in which a component's time is counted.
+const TICK: Duration = Duration::from_millis(10);
+/// How long a component may compute in one call, in ticks. It never waits there, so this is a hang.
+const CALL_TICKS: u64 = 500;
+/// The most bytes that `region.read` and `region.write` copy in one call.
+const MOST_BOUNCED: usize = 65_536;
+
+/// What stands for the region in the component's handle table. There is one region to a store.
+#[allow(unreachable_pub, reason = "the generated code re-exports it")]
+pub struct RegionHandle;
+/// What stands for the virtqueue in the component's handle table. There is one queue to a store.
+#[allow(unreachable_pub, reason = "the generated code re-exports it")]
+pub struct QueueHandle;
+
+/// The compiled client, ready to be instantiated: one for all mounts of a process.
+pub(super) struct Template {
+    engine: Engine,
+    instance: MountComponentPre<Guest>,
+    ticks: Arc<AtomicU64>,
+}
+
+impl Template {
+    /// The process's template; compiles the client on the first call, or loads it from `cache`.
+    pub(super) fn shared() -> wasmtime::Result<Arc<Self>> {
+        static SHARED: Mutex<Option<Arc<Template>>> = Mutex::new(None);
+        let mut shared = SHARED.lock();
+        match &*shared {
+            Some(template) => Ok(Arc::clone(template)),
+            None => Ok(Arc::clone(shared.insert(Arc::new(Self::new()?)))),
+        }
+    }
+
+    fn new() -> wasmtime::Result<Self> {
+        let mut config = Config::new();
+        // Nothing in these components waits, so they need no fibers and no async tasks; without them a call costs a third.
+        config.concurrency_support(false);
+        config.epoch_interruption(true);
+        config.memory_reservation(64 << 20);
+        config.memory_guard_size(1 << 20);
+        config.memory_init_cow(true);
+        config.cache(crate::program::compilation_cache());
+        let engine = Engine::new(&config)?;
+        let component = Component::new(&engine, CLIENT_COMPONENT)?;
+        let mut linker = Linker::new(&engine);
+        MountComponent::add_to_linker::<Guest, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+        let instance = MountComponentPre::new(linker.instantiate_pre(&component)?)?;
+        let ticks = Arc::new(AtomicU64::new(0));
+        let weak = engine.weak();
+        let counter = Arc::clone(&ticks);
+        std::thread::Builder::new().name("ninering-epoch".into()).stack_size(64 << 10).spawn(move || {
+            while let Some(engine) = weak.upgrade() {
+                engine.increment_epoch();
+                counter.fetch_add(1, Ordering::Relaxed);
+                drop(engine);
+                std::thread::sleep(TICK);
+            }
+        })?;
+        Ok(Self { engine, instance, ticks })
+    }
+}
+
+/// One instance of the client, and the ring it drives.
+pub(super) struct Sandbox {
+    pub(super) store: Store<Guest>,
+    pub(super) exports: MountComponent,
+}
+
+impl Sandbox {
+    /// Makes an instance that may use `memory_limit` bytes of its own.
+    pub(super) fn new(template: &Template, guest: Guest) -> wasmtime::Result<Self> {
+        let mut store = Store::new(&template.engine, guest);
+        store.limiter(|guest| &mut guest.limits);
+        store.set_epoch_deadline(CALL_TICKS);
+        store.epoch_deadline_callback(|context| {
+            let guest = context.data();
+            let computed = guest.now().saturating_sub(guest.call_began).saturating_sub(guest.device_ticks);
+            Ok(match CALL_TICKS.checked_sub(computed) {
+                None | Some(0) => UpdateDeadline::Interrupt,
+                Some(left) => UpdateDeadline::Continue(left),
+            })
+        });
+        let exports = template.instance.instantiate(&mut store)?;
+        Ok(Self { store, exports })
+    }
+
+    /// Gives the component its time for one call.
+    pub(super) fn begin_call(&mut self) {
+        self.store.set_epoch_deadline(CALL_TICKS);
+        let guest = self.store.data_mut();
+        guest.call_began = guest.now();
+        guest.device_ticks = 0;
+    }
+}
+
+/// The host's side of one instance: what its imports act on.
+pub(super) struct Guest {
+    region: Arc<Region>,
+    pub(super) leases: Leases,
+    pub(super) driver: ring::Driver,
+    pub(super) device: Box<dyn Device>,
+    limits: StoreLimits,
+    ticks: Arc<AtomicU64>,
+    call_began: u64,
+    device_ticks: u64,
+    /// Bytes that went through `region.read` and `region.write`.
+    pub(super) bounced: u64,
+    /// Payload bytes among those, or in headers: what must not happen.
+    pub(super) payload_through_wit: u64,
+}
+
+impl Guest {
+    pub(super) fn new(
+        template: &Template,
+        region: Arc<Region>,
+        leases: Leases,
+        driver: ring::Driver,
+        device: Box<dyn Device>,
+        memory_limit: usize,
+    ) -> Self {
+        Self {
+            region,
+            leases,
+            driver,
+            device,
+            limits: StoreLimitsBuilder::new()
+                .memory_size(memory_limit)
+                .table_elements(10_000)
+                .instances(16)
+                .memories(4)
+                .tables(16)
+                .trap_on_grow_failure(false)
+                .build(),
+            ticks: Arc::clone(&template.ticks),
+            call_began: 0,
+            device_ticks: 0,
+            bounced: 0,
+            payload_through_wit: 0,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes that the component copied. Those of an application's buffer are payload.
+    fn count_bounced(&mut self, extent: Extent) {
+        self.bounced += u64::from(extent.len);
+        if self.leases.is_lent(extent) {
+            self.payload_through_wit += u64::from(extent.len);
+        }
+    }
+
+    /// Counts the payload in a message's header: what is behind the fixed part of a `Twrite` or `Rread`.
+    fn count_payload(&mut self, header: &[u8]) {
+        let fixed = match header.get(4) {
+            Some(118) => TWRITE_LEN,
+            Some(117) => RREAD_LEN,
+            _ => return,
+        };
+        self.payload_through_wit += header.len().saturating_sub(fixed) as u64;
+    }
+}
+
+impl From<lease::MemoryError> for MemoryError {
+    fn from(error: lease::MemoryError) -> Self {
+        match error {
+            lease::MemoryError::OutOfRange => Self::OutOfRange,
+            lease::MemoryError::NotLeased => Self::NotLeased,
+            lease::MemoryError::InFlight => Self::InFlight,
+            lease::MemoryError::NoSpace => Self::NoSpace,
+            lease::MemoryError::TooLarge => Self::TooLarge,
+        }
+    }
+}
+
+impl From<ring::QueueError> for QueueError {
+    fn from(error: ring::QueueError) -> Self {
+        match error {
+            ring::QueueError::Full => Self::Full,
+            ring::QueueError::TooManySegments => Self::TooManySegments,
+            ring::QueueError::HeaderTooLarge => Self::HeaderTooLarge,
+            ring::QueueError::Memory(error) => Self::Memory(error.into()),
+            ring::QueueError::Broken => Self::Broken,
+        }
+    }
+}
+
+impl From<memory::Extent> for Extent {
+    fn from(extent: memory::Extent) -> Self {
+        Self { offset: extent.offset, len: extent.len }
+    }
+}
+
+impl From<Extent> for memory::Extent {
+    fn from(extent: Extent) -> Self {
+        Self { offset: extent.offset, len: extent.len }
+    }
+}
+
+impl types::Host for Guest {}
+impl memory::Host for Guest {}
+impl virtqueue::Host for Guest {}
+
+impl memory::HostRegion for Guest {
+    fn size(&mut self, _region: Resource<RegionHandle>) -> wasmtime::Result<u64> {
+        Ok(self.region.size())
+    }
+
+    fn page_size(&mut self, _region: Resource<RegionHandle>) -> wasmtime::Result<u32> {
+        Ok(crate::region::PAGE)
+    }
+
+    fn allocate(
+        &mut self,
+        _region: Resource<RegionHandle>,
+        len: u32,
+    ) -> wasmtime::Result<Result<memory::Extent, MemoryError>> {
+        Ok(self.leases.allocate(len).map(Into::into).map_err(Into::into))
+    }
+
+    fn release(
+        &mut self,
+        _region: Resource<RegionHandle>,
+        allocation: memory::Extent,
+    ) -> wasmtime::Result<Result<(), MemoryError>> {
+        Ok(self.leases.release(allocation.into()).map_err(Into::into))
+    }
+
+    fn read(
+        &mut self,
+        _region: Resource<RegionHandle>,
+        source: memory::Extent,
+    ) -> wasmtime::Result<Result<Vec<u8>, MemoryError>> {
+        if source.len as usize > MOST_BOUNCED {
+            return Ok(Err(MemoryError::TooLarge));
+        }
+        if let Err(error) = self.leases.check(source.into()) {
+            return Ok(Err(error.into()));
+        }
+        let mut bytes = vec![0; source.len as usize];
+        if self.region.read(source.into(), &mut bytes).is_err() {
+            return Ok(Err(MemoryError::OutOfRange));
+        }
+        self.count_bounced(source.into());
+        Ok(Ok(bytes))
+    }
+
+    fn write(
+        &mut self,
+        _region: Resource<RegionHandle>,
+        offset: u64,
+        bytes: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), MemoryError>> {
+        if bytes.len() > MOST_BOUNCED {
+            return Ok(Err(MemoryError::TooLarge));
+        }
+        let target = Extent { offset, len: bytes.len() as u32 };
+        if let Err(error) = self.leases.check(target) {
+            return Ok(Err(error.into()));
+        }
+        if self.region.write(offset, &bytes).is_err() {
+            return Ok(Err(MemoryError::OutOfRange));
+        }
+        self.count_bounced(target);
+        Ok(Ok(()))
+    }
+
+    fn drop(&mut self, _region: Resource<RegionHandle>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
+impl virtqueue::HostVirtqueue for Guest {
+    fn size(&mut self, _queue: Resource<QueueHandle>) -> wasmtime::Result<u16> {
+        Ok(self.driver.size())
+    }
+
+    fn max_header(&mut self, _queue: Resource<QueueHandle>) -> wasmtime::Result<u32> {
+        Ok(ring::MAX_HEADER)
+    }
+
+    fn add(
+        &mut self,
+        _queue: Resource<QueueHandle>,
+        header: Vec<u8>,
+        out: Vec<memory::Extent>,
+        reply_len: u32,
+        in_: Vec<memory::Extent>,
+    ) -> wasmtime::Result<Result<u32, QueueError>> {
+        let out: smallvec::SmallVec<[Extent; 8]> = out.into_iter().map(Into::into).collect();
+        let input: smallvec::SmallVec<[Extent; 8]> = in_.into_iter().map(Into::into).collect();
+        self.count_payload(&header);
+        Ok(self.driver.add(&mut self.leases, &header, &out, reply_len, &input).map_err(Into::into))
+    }
+
+    fn kick(&mut self, _queue: Resource<QueueHandle>) -> wasmtime::Result<()> {
+        let began = self.now();
+        if self.driver.kick_needed() {
+            self.device.kick();
+        }
+        self.device_ticks += self.now() - began;
+        Ok(())
+    }
+
+    fn used(&mut self, _queue: Resource<QueueHandle>) -> wasmtime::Result<Vec<UsedElement>> {
+        let mut elements = Vec::new();
+        while let Some(used) = self.driver.used(&mut self.leases) {
+            self.count_payload(&used.header);
+            elements.push(UsedElement { token: used.token, written: used.written, header: used.header });
+        }
+        Ok(elements)
+    }
+
+    fn drop(&mut self, _queue: Resource<QueueHandle>) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}

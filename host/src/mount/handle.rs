@@ -1,0 +1,270 @@
+//! Files and directories of a mount.
+
+use ninering_wire::{Errno, QidType};
+
+use super::{
+    AttributeChanges, Attributes, Buffer, Entries, Error, FilesystemStatistics, Mount, OpenFlags, Qid, Result,
+    component::vfs::{Node, Value},
+};
+
+/// A file or directory of a mount, open as it was asked for. Dropping it closes it.
+///
+/// Paths are relative to it, and never lead above it: `..` past it is `EPERM`. Symbolic links are followed inside the
+/// mount. Operations on a handle from before a [`Mount::restart`] fail with `ESTALE`.
+pub struct Handle {
+    mount: Mount,
+    /// The life of the mount in which it was made; a root is at home in every one.
+    incarnation: Option<u32>,
+    node: Node,
+    qid: Qid,
+}
+
+/// The node that stands for a mount's root.
+const ROOT: Node = 0;
+
+/// An operation's value is not of the kind that the operation yields.
+fn unexpected(_: Value) -> Error {
+    Error::broken("the client answered an operation with another's value")
+}
+
+macro_rules! expect {
+    ($outcome:expr, $kind:ident) => {
+        match $outcome.0? {
+            Value::$kind(value) => Ok(value),
+            other => Err(unexpected(other)),
+        }
+    };
+    ($outcome:expr) => {
+        match $outcome.0? {
+            Value::None => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    };
+}
+
+impl Handle {
+    pub(super) fn root(mount: Mount) -> Self {
+        Self { mount, incarnation: None, node: ROOT, qid: Qid { kind: QidType::DIR.0, version: 0, path: 0 } }
+    }
+
+    /// The mount that it is on.
+    pub fn mount(&self) -> &Mount {
+        &self.mount
+    }
+
+    /// The server's identity of the file, as it was when it was opened; of the root, only the kind.
+    pub fn qid(&self) -> Qid {
+        self.qid
+    }
+
+    /// Is it a directory?
+    pub fn is_directory(&self) -> bool {
+        QidType(self.qid.kind).is_dir()
+    }
+
+    /// Opens, and perhaps makes, what `path` names. With neither `READ` nor `WRITE` the handle serves for its
+    /// attributes and, if it is a directory, for paths below it. `mode` counts where a file is made.
+    pub async fn open_at(&self, path: &str, flags: OpenFlags, mode: u32) -> Result<Handle> {
+        if flags.intersects(OpenFlags::WRITE | OpenFlags::APPEND | OpenFlags::CREATE | OpenFlags::TRUNCATE) {
+            self.writable()?;
+        }
+        let outcome = self
+            .mount
+            .operate(self.incarnation, None, |vfs, store, _| vfs.call_open(store, self.node, path, flags, mode));
+        let (opened, incarnation) = match outcome.await {
+            (Ok(Value::Opened(opened)), _, incarnation) => (opened, incarnation),
+            (Ok(other), ..) => return Err(unexpected(other)),
+            (Err(error), ..) => return Err(error),
+        };
+        Ok(Handle {
+            mount: self.mount.clone(),
+            incarnation: Some(incarnation),
+            node: opened.node,
+            qid: opened.qid,
+        })
+    }
+
+    /// Reads at `offset` into `buffer`, which comes back holding as many bytes as there were: fewer than it had only
+    /// at the end of the file.
+    pub async fn read_at(&self, offset: u64, buffer: Buffer) -> Result<Buffer> {
+        let outcome = self.mount.operate(self.incarnation, Some(buffer), |vfs, store, extents| {
+            vfs.call_read(store, self.node, offset, extents)
+        });
+        let (value, buffer, _) = outcome.await;
+        let count = expect!((value,), Count)?;
+        let mut buffer = buffer.ok_or_else(|| Error::broken("the client kept an application's buffer"))?;
+        buffer.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        Ok(buffer)
+    }
+
+    /// Writes all of `buffer` at `offset`; to the end of a file that was opened to append. Tells how many bytes were
+    /// written, fewer only where an error struck behind them, and gives the buffer back.
+    pub async fn write_at(&self, offset: u64, buffer: Buffer) -> (Result<usize>, Option<Buffer>) {
+        if let Err(error) = self.writable() {
+            return (Err(error), Some(buffer));
+        }
+        let outcome = self.mount.operate(self.incarnation, Some(buffer), |vfs, store, extents| {
+            vfs.call_write(store, self.node, offset, extents)
+        });
+        let (value, buffer, _) = outcome.await;
+        let count = match value {
+            Ok(Value::Count(count)) => Ok(usize::try_from(count).unwrap_or(usize::MAX)),
+            Ok(other) => Err(unexpected(other)),
+            Err(error) => Err(error),
+        };
+        (count, buffer)
+    }
+
+    /// Reads a directory that was opened with `READ`, from an entry's `offset` or 0 on. `.` and `..` are left out.
+    pub async fn read_directory(&self, offset: u64) -> Result<Entries> {
+        let outcome = self
+            .mount
+            .operate(self.incarnation, None, |vfs, store, _| vfs.call_read_directory(store, self.node, offset));
+        expect!(outcome.await, Entries)
+    }
+
+    /// Returns when the file's data (`data_only`), or all of it, is on stable storage.
+    pub async fn sync(&self, data_only: bool) -> Result<()> {
+        let outcome =
+            self.mount.operate(self.incarnation, None, |vfs, store, _| vfs.call_sync(store, self.node, data_only));
+        expect!(outcome.await)
+    }
+
+    /// Its attributes.
+    pub async fn stat(&self) -> Result<Attributes> {
+        let outcome = self.mount.operate(self.incarnation, None, |vfs, store, _| vfs.call_stat(store, self.node));
+        expect!(outcome.await, Attributes)
+    }
+
+    /// The attributes of what `path` names.
+    pub async fn stat_at(&self, path: &str, follow: bool) -> Result<Attributes> {
+        let outcome = self
+            .mount
+            .operate(self.incarnation, None, |vfs, store, _| vfs.call_stat_at(store, self.node, path, follow));
+        expect!(outcome.await, Attributes)
+    }
+
+    /// The identity of what `path` names.
+    pub async fn identify_at(&self, path: &str, follow: bool) -> Result<Qid> {
+        let outcome = self
+            .mount
+            .operate(self.incarnation, None, |vfs, store, _| vfs.call_identify_at(store, self.node, path, follow));
+        expect!(outcome.await, Qid)
+    }
+
+    /// Changes its attributes.
+    pub async fn set_attributes(&self, changes: AttributeChanges) -> Result<()> {
+        self.writable()?;
+        let outcome = self
+            .mount
+            .operate(self.incarnation, None, |vfs, store, _| vfs.call_set_attributes(store, self.node, changes));
+        expect!(outcome.await)
+    }
+
+    /// Changes the attributes of what `path` names.
+    pub async fn set_attributes_at(&self, path: &str, follow: bool, changes: AttributeChanges) -> Result<()> {
+        self.writable()?;
+        let outcome = self.mount.operate(self.incarnation, None, |vfs, store, _| {
+            vfs.call_set_attributes_at(store, self.node, path, follow, changes)
+        });
+        expect!(outcome.await)
+    }
+
+    /// The figures of the filesystem that it lies in.
+    pub async fn statfs(&self) -> Result<FilesystemStatistics> {
+        let outcome = self.mount.operate(self.incarnation, None, |vfs, store, _| vfs.call_statfs(store, self.node));
+        expect!(outcome.await, Statistics)
+    }
+
+    /// Makes a directory.
+    pub async fn make_directory(&self, path: &str, mode: u32) -> Result<Qid> {
+        self.writable()?;
+        let outcome = self
+            .mount
+            .operate(self.incarnation, None, |vfs, store, _| vfs.call_make_directory(store, self.node, path, mode));
+        expect!(outcome.await, Qid)
+    }
+
+    /// Makes a symbolic link to `target`, which is not looked at.
+    pub async fn symlink(&self, path: &str, target: &str) -> Result<Qid> {
+        self.writable()?;
+        let outcome = self
+            .mount
+            .operate(self.incarnation, None, |vfs, store, _| vfs.call_symlink(store, self.node, path, target));
+        expect!(outcome.await, Qid)
+    }
+
+    /// The target of a symbolic link.
+    pub async fn read_link(&self, path: &str) -> Result<Vec<u8>> {
+        let outcome =
+            self.mount.operate(self.incarnation, None, |vfs, store, _| vfs.call_read_link(store, self.node, path));
+        expect!(outcome.await, Target)
+    }
+
+    /// Makes `new_path` in `new_directory` a hard link to `old_path`.
+    pub async fn link(&self, old_path: &str, follow: bool, new_directory: &Handle, new_path: &str) -> Result<()> {
+        self.writable()?;
+        self.same_mount(new_directory)?;
+        let outcome = self.mount.operate(self.incarnation, None, |vfs, store, _| {
+            vfs.call_link(store, self.node, old_path, follow, new_directory.node, new_path)
+        });
+        expect!(outcome.await)
+    }
+
+    /// Renames `old_path` to `new_path` in `new_directory`, replacing what is there as `rename(2)` does.
+    pub async fn rename(&self, old_path: &str, new_directory: &Handle, new_path: &str) -> Result<()> {
+        self.writable()?;
+        self.same_mount(new_directory)?;
+        let outcome = self.mount.operate(self.incarnation, None, |vfs, store, _| {
+            vfs.call_rename(store, self.node, old_path, new_directory.node, new_path)
+        });
+        expect!(outcome.await)
+    }
+
+    /// Removes what is not a directory.
+    pub async fn unlink(&self, path: &str) -> Result<()> {
+        self.writable()?;
+        let outcome =
+            self.mount.operate(self.incarnation, None, |vfs, store, _| vfs.call_unlink(store, self.node, path));
+        expect!(outcome.await)
+    }
+
+    /// Removes an empty directory.
+    pub async fn remove_directory(&self, path: &str) -> Result<()> {
+        self.writable()?;
+        let outcome = self
+            .mount
+            .operate(self.incarnation, None, |vfs, store, _| vfs.call_remove_directory(store, self.node, path));
+        expect!(outcome.await)
+    }
+
+    fn writable(&self) -> Result<()> {
+        if self.mount.options().read_only { Err(Errno::EROFS.into()) } else { Ok(()) }
+    }
+
+    fn same_mount(&self, other: &Handle) -> Result<()> {
+        if !std::sync::Arc::ptr_eq(&self.mount.0, &other.mount.0) {
+            Err(Errno::EXDEV.into())
+        } else if let (Some(ours), Some(theirs)) = (self.incarnation, other.incarnation)
+            && ours != theirs
+        {
+            Err(Errno::ESTALE.into())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if let Some(incarnation) = self.incarnation {
+            self.mount.close(incarnation, self.node);
+        }
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Handle").field("node", &self.node).field("qid", &self.qid).finish_non_exhaustive()
+    }
+}

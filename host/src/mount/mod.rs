@@ -1,0 +1,581 @@
+//! Mounts: a 9P filesystem as a program sees it, by way of the sandboxed client.
+//!
+//! A [`Mount`] owns one instance of the client component, the region and ring that it drives, and the device behind
+//! them: an in-process server, or a transport to a remote one. Operations are submitted to the client under a lock
+//! and never wait there. An in-process server has answered when the submission returns, on the caller's own
+//! thread; a remote one is awaited in tokio.
+//!
+//! Files and directories are [`Handle`]s. Bulk data is in [`Buffer`]s, pieces of the region: a server reads into
+//! them and writes from them without a copy in between.
+//!
+//! Whatever breaks a mount (a lying server, a trap in the client, no answer in time) fails its operations with
+//! [`Error::Broken`], now and until [`Mount::restart`]; other mounts don't notice.
+
+mod buffer;
+mod component;
+mod handle;
+mod write_behind;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ninering_wire::Errno;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+use wasmtime::{Store, component::Resource};
+
+use self::{
+    buffer::BufferPool,
+    component::{Guest, QueueHandle, RegionHandle, Sandbox, Template, memory::Extent, vfs},
+};
+pub use self::{
+    buffer::Buffer,
+    component::{
+        types::{
+            AttributeChanges, Attributes, DirectoryEntry, Qid, SetTime, Statistics as FilesystemStatistics, Timestamp,
+        },
+        vfs::{Entries, OpenFlags},
+    },
+    handle::Handle,
+    write_behind::Writer,
+};
+use crate::{
+    device::{Device, local::LocalDevice, remote::RemoteDevice},
+    lease::Leases,
+    listener::Address,
+    payload::Payload,
+    region::Region,
+    server::{Server, Session},
+    virtqueue::{DeviceQueue, Driver},
+};
+
+/// What a mount may use, and how long it may take.
+#[derive(Clone, Debug)]
+pub struct MountOptions {
+    /// Which of the server's exports.
+    pub aname: String,
+    /// Who the files are accessed as, by name.
+    pub uname: String,
+    /// The same by number.
+    pub uid: Option<u32>,
+    /// The largest message to ask the server for, in bytes.
+    pub msize: u32,
+    /// Nothing may be changed through this mount.
+    pub read_only: bool,
+    /// How long a server may take to answer, or to be connected to.
+    pub timeout: Duration,
+    /// Bytes of the region: all buffers of all operations under way.
+    pub region_size: u64,
+    /// Descriptors in the ring: a power of two.
+    pub queue_size: u16,
+    /// Bytes of memory that the client may use itself.
+    pub client_memory: usize,
+}
+
+impl Default for MountOptions {
+    fn default() -> Self {
+        Self {
+            aname: String::new(),
+            uname: String::new(),
+            uid: None,
+            msize: (1 << 20) + 4096,
+            read_only: false,
+            timeout: Duration::from_secs(30),
+            region_size: 64 << 20,
+            queue_size: 128,
+            client_memory: 32 << 20,
+        }
+    }
+}
+
+/// Why an operation on a mount failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The server, or the path, says so.
+    #[error("{0}")]
+    Errno(#[from] Errno),
+    /// The mount is broken; why.
+    #[error("the mount is broken: {0}")]
+    Broken(Arc<str>),
+}
+
+impl Error {
+    /// The errno that a program is to see.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::Errno(errno) => *errno,
+            Self::Broken(_) => Errno::EIO,
+        }
+    }
+
+    fn broken(reason: impl Into<Arc<str>>) -> Self {
+        Self::Broken(reason.into())
+    }
+}
+
+/// The outcome of an operation on a mount.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Counters of a mount, since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Filesystem operations submitted to the client.
+    pub operations: u64,
+    /// 9P requests that went through the ring.
+    pub requests: u64,
+    /// Times that the device was told of new requests.
+    pub kicks: u64,
+    /// Payload bytes that the device took from the ring's extents.
+    pub bytes_out: u64,
+    /// Payload bytes that the device put into the ring's extents.
+    pub bytes_in: u64,
+    /// Bytes of message headers, both ways.
+    pub header_bytes: u64,
+    /// Metadata bytes that the client copied out of or into the region (directory entries).
+    pub bounced_bytes: u64,
+    /// Payload bytes that were copied between the region and a program's memory.
+    pub copied_bytes: u64,
+    /// Payload bytes that were an argument or a result of a call of the client, or copied by it: always 0.
+    pub payload_through_wit: u64,
+}
+
+/// Where a mount's files come from.
+#[derive(Clone)]
+enum Origin {
+    Server(Arc<Server>),
+    Remote(Address),
+}
+
+/// A mounted filesystem. Clones share it.
+#[derive(Clone)]
+pub struct Mount(Arc<Shared>);
+
+struct Shared {
+    origin: Origin,
+    options: MountOptions,
+    state: Mutex<State>,
+    unwritten: write_behind::Registry,
+    copied: AtomicU64,
+}
+
+struct State {
+    /// Which life of the mount this is; handles of an earlier one are stale.
+    incarnation: u32,
+    life: std::result::Result<Life, Arc<str>>,
+    /// What former lives counted.
+    past: Statistics,
+}
+
+/// One life of a mount: from its start to what breaks it.
+struct Life {
+    sandbox: Sandbox,
+    pool: Arc<BufferPool>,
+    pending: HashMap<u32, Pending>,
+    /// Buffers of operations that ended before the device was done with their memory.
+    retired: Vec<Buffer>,
+    operations: u64,
+}
+
+/// An operation under way.
+struct Pending {
+    reply: oneshot::Sender<(Result<vfs::Value>, Option<Buffer>)>,
+    buffer: Option<Buffer>,
+}
+
+impl Mount {
+    /// Mounts what a server in this process serves. Nothing is ever waited for on such a mount.
+    ///
+    /// # Errors
+    /// The server's refusal, or why the client could not be started.
+    pub fn local(server: Arc<Server>, options: MountOptions) -> Result<Self> {
+        let mount = Self::unborn(Origin::Server(Arc::clone(&server)), options);
+        let session = server.session();
+        match mount.submit_start(|queue| Ok(local(queue, session)))? {
+            Submitted::Complete((outcome, ..)) => outcome?,
+            Submitted::Pending(..) => return Err(Error::broken("the in-process server did not answer at once")),
+        };
+        Ok(mount)
+    }
+
+    /// Mounts what a remote server exports. Must be called in a tokio runtime, in which the connection then lives.
+    ///
+    /// # Errors
+    /// Why there is no connection, or the server's refusal.
+    pub async fn remote(address: Address, options: MountOptions) -> Result<Self> {
+        let mount = Self::unborn(Origin::Remote(address.clone()), options);
+        mount.connect(&address).await?;
+        Ok(mount)
+    }
+
+    /// Begins anew after the mount broke: connects again, with a new instance of the client. Handles made before are
+    /// stale and say so (`ESTALE`).
+    ///
+    /// # Errors
+    /// As when the mount was made.
+    pub async fn restart(&self) -> Result<()> {
+        match &self.0.origin {
+            Origin::Server(server) => {
+                let session = server.session();
+                let submitted = self.submit_start(|queue| Ok(local(queue, session)))?;
+                self.outcome(submitted).await.0.map(drop)
+            }
+            Origin::Remote(address) => self.connect(address).await,
+        }
+    }
+
+    /// What the mount is allowed and how it was made.
+    pub fn options(&self) -> &MountOptions {
+        &self.0.options
+    }
+
+    /// A number that tells this mount from others of the process.
+    pub fn identity(&self) -> u64 {
+        Arc::as_ptr(&self.0).addr() as u64
+    }
+
+    /// Why the mount is broken, if it is.
+    pub fn broken(&self) -> Option<Arc<str>> {
+        self.0.state.lock().life.as_ref().err().cloned()
+    }
+
+    /// The counters.
+    pub fn statistics(&self) -> Statistics {
+        let state = self.0.state.lock();
+        let ring = match &state.life {
+            Ok(life) => state.past.plus(life.statistics()),
+            Err(_) => state.past,
+        };
+        Statistics { copied_bytes: self.0.copied.load(Ordering::Relaxed), ..ring }
+    }
+
+    /// Counts payload bytes that were copied between the region and a program's memory.
+    pub(crate) fn count_copied(&self, bytes: usize) {
+        self.0.copied.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The root directory.
+    pub fn root(&self) -> Handle {
+        Handle::root(self.clone())
+    }
+
+    /// A buffer of `len` bytes for an operation on this mount; of fewer where memory is scarce, but at least of
+    /// a page. Waits where all of the region is in use.
+    ///
+    /// # Errors
+    /// The mount is broken.
+    pub async fn buffer(&self, len: usize) -> Result<Buffer> {
+        let pool = match &self.0.state.lock().life {
+            Ok(life) => Arc::clone(&life.pool),
+            Err(reason) => return Err(Error::Broken(Arc::clone(reason))),
+        };
+        let most = (pool.region().size() / 8).min(1 << 20);
+        let len = u32::try_from((len as u64).min(most)).unwrap_or(u32::MAX);
+        tokio::time::timeout(self.0.options.timeout, pool.take(len))
+            .await
+            .map_err(|_| Error::Errno(Errno::ENOBUFS))
+    }
+
+    /// A buffer of `len` bytes if there is room for it now.
+    pub fn try_buffer(&self, len: usize) -> Option<Buffer> {
+        match &self.0.state.lock().life {
+            Ok(life) => life.pool.try_take(u32::try_from(len).ok()?),
+            Err(_) => None,
+        }
+    }
+
+    fn unborn(origin: Origin, options: MountOptions) -> Self {
+        let state = State { incarnation: 0, life: Err("not started".into()), past: Statistics::default() };
+        Self(Arc::new(Shared { origin, options, state: Mutex::new(state), unwritten: Default::default(), copied: AtomicU64::new(0) }))
+    }
+
+    async fn connect(&self, address: &Address) -> Result<()> {
+        let stream = crate::device::remote::connect(address, self.0.options.timeout)
+            .await
+            .map_err(|error| Error::broken(error.to_string()))?;
+        let shared: Weak<Shared> = Arc::downgrade(&self.0);
+        let interrupt = Arc::new(move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.reap();
+            }
+        });
+        let submitted =
+            self.submit_start(|queue| Ok(Box::new(RemoteDevice::start(queue, stream, interrupt))))?;
+        self.outcome(submitted).await.0.map(drop)
+    }
+
+    /// Brings up an instance with a device of its own and submits the session's first messages.
+    fn submit_start(
+        &self,
+        device: impl FnOnce(DeviceQueue) -> Result<Box<dyn Device>>,
+    ) -> Result<Submitted> {
+        let options = &self.0.options;
+        let cannot = |what: &str, error: &dyn std::fmt::Display| Error::broken(format!("{what}: {error:#}"));
+        let template = Template::shared().map_err(|error| cannot("the client cannot be compiled", &error))?;
+        let region = Region::new(options.region_size).map_err(|error| cannot("no memory for the region", &error))?;
+        let (driver, queue) = Driver::new(Arc::clone(&region), options.queue_size)
+            .map_err(|error| cannot("no ring can be made in the region", &error))?;
+        let leases = Leases::new(Arc::clone(&region), options.region_size / 4);
+        let guest = Guest::new(&template, Arc::clone(&region), leases, driver, device(queue)?, options.client_memory);
+        let sandbox =
+            Sandbox::new(&template, guest).map_err(|error| cannot("the client cannot be started", &error))?;
+        let life = Life {
+            sandbox,
+            pool: BufferPool::new(region),
+            pending: HashMap::new(),
+            retired: Vec::new(),
+            operations: 0,
+        };
+        {
+            let mut state = self.0.state.lock();
+            state.bury(Arc::from("the mount was restarted"));
+            state.incarnation += 1;
+            state.life = Ok(life);
+        }
+        let start = vfs::Options {
+            aname: options.aname.clone(),
+            uname: options.uname.clone(),
+            n_uname: options.uid.unwrap_or(ninering_wire::NONUNAME),
+            msize: options.msize,
+        };
+        let submitted = self.submit(None, None, |exports, store, _| {
+            exports.call_start(
+                store,
+                Resource::<RegionHandle>::new_own(0),
+                Resource::<QueueHandle>::new_own(0),
+                &start,
+            )
+        });
+        Ok(submitted)
+    }
+
+    /// Submits an operation and waits for its outcome.
+    ///
+    /// `incarnation` is the life in which the handle it is about was made, `buffer` what it reads or writes.
+    async fn operate(
+        &self,
+        incarnation: Option<u32>,
+        buffer: Option<Buffer>,
+        call: impl FnOnce(&vfs::Guest, &mut Store<Guest>, &[Extent]) -> wasmtime::Result<vfs::Outcome>,
+    ) -> Completion {
+        let submitted = self.submit(incarnation, buffer, call);
+        self.outcome(submitted).await
+    }
+
+    async fn outcome(&self, submitted: Submitted) -> Completion {
+        let (reply, incarnation) = match submitted {
+            Submitted::Complete(completion) => return completion,
+            Submitted::Pending(reply, incarnation) => (reply, incarnation),
+        };
+        match tokio::time::timeout(self.0.options.timeout, reply).await {
+            Ok(Ok((outcome, buffer))) => (outcome, buffer, incarnation),
+            Ok(Err(_)) => {
+                let reason = self.broken().unwrap_or_else(|| "the operation was dropped".into());
+                (Err(Error::Broken(reason)), None, incarnation)
+            }
+            Err(_) => {
+                let reason: Arc<str> =
+                    format!("the server did not answer within {:?}", self.0.options.timeout).into();
+                let mut state = self.0.state.lock();
+                if state.incarnation == incarnation {
+                    state.bury(Arc::clone(&reason));
+                }
+                (Err(Error::Broken(reason)), None, incarnation)
+            }
+        }
+    }
+
+    /// Calls the client. Whatever it does, this returns: with the outcome, or with where the outcome will come.
+    fn submit(
+        &self,
+        incarnation: Option<u32>,
+        buffer: Option<Buffer>,
+        call: impl FnOnce(&vfs::Guest, &mut Store<Guest>, &[Extent]) -> wasmtime::Result<vfs::Outcome>,
+    ) -> Submitted {
+        let mut state = self.0.state.lock();
+        let current = state.incarnation;
+        let life = match &mut state.life {
+            Ok(life) => life,
+            Err(reason) => return Submitted::Complete((Err(Error::Broken(Arc::clone(reason))), buffer, current)),
+        };
+        let foreign = buffer.as_ref().is_some_and(|buffer| !buffer.is_of(&life.pool));
+        if foreign || incarnation.is_some_and(|incarnation| incarnation != current) {
+            return Submitted::Complete((Err(Errno::ESTALE.into()), buffer, current));
+        }
+        life.operations += 1;
+        let mut extents: SmallVec<[Extent; 1]> = SmallVec::new();
+        if let Some(buffer) = buffer.as_ref().filter(|buffer| !buffer.is_empty()) {
+            life.sandbox.store.data_mut().leases.lend(buffer.extent());
+            extents.push(buffer.extent().into());
+        }
+        life.sandbox.begin_call();
+        match call(life.sandbox.exports.ninering_fs_vfs(), &mut life.sandbox.store, &extents) {
+            Ok(vfs::Outcome::Complete(outcome)) => {
+                let buffer = buffer.and_then(|buffer| life.take_back(buffer));
+                Submitted::Complete((state.judge(outcome), buffer, current))
+            }
+            Ok(vfs::Outcome::Pending(token)) => {
+                let (reply, receiver) = oneshot::channel();
+                life.pending.insert(token, Pending { reply, buffer });
+                Submitted::Pending(receiver, current)
+            }
+            Err(trap) => Submitted::Complete((Err(state.trapped(&trap)), None, current)),
+        }
+    }
+
+    /// Tells the client that nobody needs a node any more.
+    fn close(&self, incarnation: u32, node: vfs::Node) {
+        let mut state = self.0.state.lock();
+        if state.incarnation != incarnation {
+            return;
+        }
+        let Ok(life) = &mut state.life else { return };
+        life.sandbox.begin_call();
+        if let Err(trap) = life.sandbox.exports.ninering_fs_vfs().call_close(&mut life.sandbox.store, node) {
+            state.trapped(&trap);
+        }
+    }
+}
+
+impl Shared {
+    /// The device has used chains: lets the client take them, and hands out what is complete by them.
+    fn reap(&self) {
+        let mut state = self.state.lock();
+        let Ok(life) = &mut state.life else { return };
+        life.sandbox.begin_call();
+        let completions = match life.sandbox.exports.ninering_fs_vfs().call_reap(&mut life.sandbox.store) {
+            Ok(completions) => completions,
+            Err(trap) => {
+                state.trapped(&trap);
+                return;
+            }
+        };
+        for vfs::Completion { token, outcome } in completions {
+            let Ok(life) = &mut state.life else { return };
+            let Some(Pending { reply, buffer }) = life.pending.remove(&token) else {
+                state.bury("the client completed an operation that was not under way".into());
+                return;
+            };
+            let buffer = buffer.and_then(|buffer| life.take_back(buffer));
+            let outcome = state.judge(outcome);
+            if let Err((Ok(vfs::Value::Opened(opened)), _)) = reply.send((outcome, buffer)) {
+                // Who asked for it is gone: nobody will close it.
+                let Ok(life) = &mut state.life else { return };
+                let vfs = life.sandbox.exports.ninering_fs_vfs();
+                if let Err(trap) = vfs.call_close(&mut life.sandbox.store, opened.node) {
+                    state.trapped(&trap);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    /// What an operation's outcome means to the caller; a broken session breaks the mount.
+    fn judge(&mut self, outcome: std::result::Result<vfs::Value, vfs::Error>) -> Result<vfs::Value> {
+        match outcome {
+            Ok(value) => Ok(value),
+            Err(vfs::Error::Errno(errno)) => Err(Error::Errno(Errno(errno))),
+            Err(vfs::Error::Broken(reason)) => {
+                // The transport knows better than the client why replies are missing.
+                let device = self.life.as_ref().ok().and_then(|life| life.sandbox.store.data().device.broken());
+                let reason: Arc<str> = device.unwrap_or(reason).into();
+                self.bury(Arc::clone(&reason));
+                Err(Error::Broken(reason))
+            }
+        }
+    }
+
+    /// The client trapped: the mount is broken.
+    fn trapped(&mut self, trap: &wasmtime::Error) -> Error {
+        tracing::error!(error = ?trap, "the client component failed");
+        let reason: Arc<str> = format!("the client failed: {}", trap.root_cause()).into();
+        self.bury(Arc::clone(&reason));
+        Error::Broken(reason)
+    }
+
+    /// Ends the present life, and with it all that is under way.
+    fn bury(&mut self, reason: Arc<str>) {
+        let Ok(life) = &mut self.life else { return };
+        tracing::debug!(%reason, "the mount's life ends");
+        self.past = self.past.plus(life.statistics());
+        for (_, pending) in life.pending.drain() {
+            // Who does not wait any more does not mind.
+            let _ = pending.reply.send((Err(Error::Broken(Arc::clone(&reason))), None));
+        }
+        life.sandbox.store.data_mut().device.close();
+        self.life = Err(reason);
+    }
+}
+
+impl Life {
+    /// Ends the loan of a buffer. It is kept back while the device may still use its memory.
+    fn take_back(&mut self, buffer: Buffer) -> Option<Buffer> {
+        let leases = &mut self.sandbox.store.data_mut().leases;
+        if !self.retired.is_empty() {
+            self.retired.retain(|buffer| leases.is_in_flight(buffer.extent()));
+        }
+        if buffer.is_empty() || leases.revoke(buffer.extent()) {
+            return Some(buffer);
+        }
+        self.retired.push(buffer);
+        None
+    }
+
+    fn statistics(&self) -> Statistics {
+        let guest = self.sandbox.store.data();
+        let ring = guest.driver.statistics();
+        Statistics {
+            operations: self.operations,
+            requests: ring.requests,
+            kicks: ring.kicks,
+            bytes_out: ring.bytes_out,
+            bytes_in: ring.bytes_in,
+            header_bytes: ring.header_bytes,
+            bounced_bytes: guest.bounced,
+            copied_bytes: 0,
+            payload_through_wit: guest.payload_through_wit,
+        }
+    }
+}
+
+impl Statistics {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            operations: self.operations + other.operations,
+            requests: self.requests + other.requests,
+            kicks: self.kicks + other.kicks,
+            bytes_out: self.bytes_out + other.bytes_out,
+            bytes_in: self.bytes_in + other.bytes_in,
+            header_bytes: self.header_bytes + other.header_bytes,
+            bounced_bytes: self.bounced_bytes + other.bounced_bytes,
+            copied_bytes: self.copied_bytes + other.copied_bytes,
+            payload_through_wit: self.payload_through_wit + other.payload_through_wit,
+        }
+    }
+}
+
+/// An operation's outcome, its buffer (unless the device may still use it), and the life it belonged to.
+type Completion = (Result<vfs::Value>, Option<Buffer>, u32);
+
+/// A device that answers out of a session in this process.
+fn local(queue: DeviceQueue, session: Session) -> Box<dyn Device> {
+    Box::new(LocalDevice::new(queue, move |message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>| {
+        session.handle(message, payload, reply)
+    }))
+}
+
+/// What became of a submission.
+enum Submitted {
+    /// It is done.
+    Complete(Completion),
+    /// It will be, in this life.
+    Pending(oneshot::Receiver<(Result<vfs::Value>, Option<Buffer>)>, u32),
+}

@@ -1,0 +1,296 @@
+//! Writes that are gathered before they are sent.
+//!
+//! `wasi:filesystem` 0.2 hands over at most 4 KiB at a time. A [`Writer`] gathers what follows on in a buffer of the
+//! region and writes it in one piece: when the buffer is full, when something else is written, after a moment
+//! ([`LINGER`]), and before anything that could tell whether it was written yet. For the last, a mount knows all
+//! of its writers that hold something ([`Mount::flush_file`], [`Mount::flush`]).
+//!
+//! A write that fails after it was accepted is reported by the writer's next call, and by [`Mount::finish`].
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use ninering_wire::Errno;
+use parking_lot::Mutex;
+
+use super::{Buffer, Error, Handle, Mount, Result};
+
+/// Bytes that are gathered.
+const GATHERED: usize = 256 << 10;
+/// How long a gathered write stays unwritten at the most.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The writers of a mount that hold something unwritten.
+#[derive(Default)]
+pub(super) struct Registry {
+    writers: Mutex<Vec<Arc<Writer>>>,
+    /// Their number, for those who only want to know whether there are any.
+    count: AtomicUsize,
+    /// A task is there that writes what lingers.
+    flushing: AtomicBool,
+    /// The first write that failed with nobody left to tell.
+    lost: Mutex<Option<Error>>,
+}
+
+/// An open file, and what is to be written to it.
+pub struct Writer {
+    handle: Handle,
+    unwritten: tokio::sync::Mutex<Unwritten>,
+    /// Bytes that were appended.
+    appended: AtomicU64,
+}
+
+#[derive(Default)]
+struct Unwritten {
+    buffer: Option<Buffer>,
+    start: u64,
+    filled: usize,
+    /// Why an accepted write was not carried out.
+    failed: Option<Error>,
+}
+
+impl Writer {
+    /// A writer to `handle`, which is open for writing (or is never written to).
+    pub fn new(handle: Handle) -> Arc<Self> {
+        Arc::new(Self { handle, unwritten: Default::default(), appended: AtomicU64::new(0) })
+    }
+
+    /// The open file.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Accepts `bytes`, to be written at `offset`. A file that was opened to append takes them at its end, whatever
+    /// `offset` says, so long as each call's follows on the last one's.
+    ///
+    /// # Errors
+    /// What kept an earlier write from being carried out, or this one.
+    pub async fn write(self: &Arc<Self>, offset: u64, bytes: &[u8]) -> Result<()> {
+        let mount = self.handle.mount();
+        mount.flush_file_but(self.handle.qid().path, Some(self)).await?;
+        let mut unwritten = self.unwritten.lock().await;
+        unwritten.failure()?;
+        let mut rest = bytes;
+        let mut offset = offset;
+        while !rest.is_empty() {
+            if unwritten.filled > 0 && unwritten.start + unwritten.filled as u64 != offset {
+                self.flush_locked(&mut unwritten).await?;
+            }
+            let start = unwritten.filled;
+            if start == 0 {
+                unwritten.start = offset;
+                unwritten.buffer = Some(match mount.try_buffer(GATHERED) {
+                    Some(buffer) => buffer,
+                    None => {
+                        mount.flush_those(|other| !Arc::ptr_eq(self, other)).await?;
+                        mount.buffer(GATHERED).await?
+                    }
+                });
+                mount.0.unwritten.add(self);
+                mount.linger();
+            }
+            let buffer = unwritten.buffer.as_ref().ok_or_else(|| Error::broken("a buffer was lost"))?;
+            let taken = buffer.write(start, rest);
+            let full = start + taken == buffer.len();
+            unwritten.filled += taken;
+            offset += taken as u64;
+            rest = &rest[taken..];
+            if full {
+                self.flush_locked(&mut unwritten).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepts `bytes`, to be written at the end of a file that was opened to append.
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub async fn append(self: &Arc<Self>, bytes: &[u8]) -> Result<()> {
+        // The server puts them where the end is; here it matters only that they are taken to follow one another.
+        let offset = self.appended.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.write(offset, bytes).await
+    }
+
+    /// Writes what was gathered.
+    ///
+    /// # Errors
+    /// What kept it, or an earlier write, from being carried out.
+    pub async fn flush(self: &Arc<Self>) -> Result<()> {
+        let mut unwritten = self.unwritten.lock().await;
+        self.flush_locked(&mut unwritten).await?;
+        unwritten.failure()
+    }
+
+    async fn flush_locked(self: &Arc<Self>, unwritten: &mut Unwritten) -> Result<()> {
+        let filled = std::mem::take(&mut unwritten.filled);
+        let outcome = match unwritten.buffer.take() {
+            Some(mut buffer) => {
+                buffer.truncate(filled);
+                self.write_out(unwritten.start, buffer).await
+            }
+            None => Ok(()),
+        };
+        self.handle.mount().0.unwritten.remove(self);
+        outcome
+    }
+
+    async fn write_out(&self, mut offset: u64, buffer: Buffer) -> Result<()> {
+        let mut rest = Some(buffer);
+        while let Some(buffer) = rest.take_if(|buffer| !buffer.is_empty()) {
+            // Where an error struck behind a part that was written, asking for the rest tells which it is.
+            let (written, buffer) = self.handle.write_at(offset, buffer).await;
+            let written = written?;
+            if written == 0 {
+                return Err(Errno::EIO.into());
+            }
+            offset += written as u64;
+            rest = buffer;
+            if let Some(buffer) = &mut rest {
+                buffer.discard_front(written);
+            }
+        }
+        Ok(())
+    }
+
+    /// The last user of the file is gone: writes what was gathered, now where nothing has to be waited for, in the
+    /// background where it has. A failure is kept for [`Mount::finish`].
+    pub fn close(self: Arc<Self>) {
+        if !self.handle.mount().0.unwritten.any() {
+            return;
+        }
+        let mut flush: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+            let outcome = self.flush().await;
+            if let Err(error) = outcome {
+                self.handle.mount().0.unwritten.lose(error);
+            }
+        });
+        let mut context = Context::from_waker(Waker::noop());
+        if flush.as_mut().poll(&mut context).is_pending()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(flush);
+        }
+    }
+}
+
+impl Unwritten {
+    fn failure(&mut self) -> Result<()> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+}
+
+impl Registry {
+    fn any(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+
+    fn add(&self, writer: &Arc<Writer>) {
+        let mut writers = self.writers.lock();
+        writers.push(Arc::clone(writer));
+        self.count.store(writers.len(), Ordering::Release);
+    }
+
+    fn remove(&self, writer: &Arc<Writer>) {
+        let mut writers = self.writers.lock();
+        writers.retain(|other| !Arc::ptr_eq(other, writer));
+        self.count.store(writers.len(), Ordering::Release);
+    }
+
+    fn lose(&self, error: Error) {
+        tracing::error!(%error, "a write was lost: it failed after its file had been closed");
+        self.lost.lock().get_or_insert(error);
+    }
+}
+
+impl Mount {
+    /// Writes all that was gathered for the file whose qid has this `path`, so that whoever looks at it sees it.
+    ///
+    /// # Errors
+    /// The mount is broken. Failures of single writes are their writers' to report.
+    pub async fn flush_file(&self, path: u64) -> Result<()> {
+        self.flush_file_but(path, None).await
+    }
+
+    /// Writes all that was gathered.
+    ///
+    /// # Errors
+    /// As [`Mount::flush_file`].
+    pub async fn flush(&self) -> Result<()> {
+        self.flush_those(|_| true).await
+    }
+
+    /// Writes all that was gathered, and tells whether any write was lost since this was last asked: for when a
+    /// program has ended.
+    ///
+    /// # Errors
+    /// The first failure of a write that had been accepted and whose program was not told.
+    pub async fn finish(&self) -> Result<()> {
+        self.flush().await?;
+        self.0.unwritten.lost.lock().take().map_or(Ok(()), Err)
+    }
+
+    /// Remembers a write that failed with nobody left to tell, for [`Mount::finish`].
+    pub(crate) fn report_lost(&self, error: Error) {
+        self.0.unwritten.lose(error);
+    }
+
+    async fn flush_file_but(&self, path: u64, writer: Option<&Arc<Writer>>) -> Result<()> {
+        self.flush_those(|other| {
+            other.handle.qid().path == path && writer.is_none_or(|writer| !Arc::ptr_eq(writer, other))
+        })
+        .await
+    }
+
+    async fn flush_those(&self, chosen: impl Fn(&Arc<Writer>) -> bool) -> Result<()> {
+        if !self.0.unwritten.any() {
+            return Ok(());
+        }
+        let writers: Vec<_> = self.0.unwritten.writers.lock().iter().filter(|writer| chosen(writer)).cloned().collect();
+        for writer in writers {
+            let mut unwritten = writer.unwritten.lock().await;
+            if let Err(error) = writer.flush_locked(&mut unwritten).await {
+                match Arc::strong_count(&writer) {
+                    // Nobody but this function holds it.
+                    1 => self.0.unwritten.lose(error),
+                    _ => drop(unwritten.failed.get_or_insert(error)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that nothing stays gathered for longer than [`LINGER`].
+    fn linger(&self) {
+        if self.0.unwritten.flushing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            self.0.unwritten.flushing.store(false, Ordering::Release);
+            return;
+        };
+        let mount = self.clone();
+        runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(LINGER).await;
+                if !mount.0.unwritten.any() {
+                    mount.0.unwritten.flushing.store(false, Ordering::Release);
+                    // A write may have come in between, and seen the flag still set.
+                    if !mount.0.unwritten.any() || mount.0.unwritten.flushing.swap(true, Ordering::AcqRel) {
+                        return;
+                    }
+                }
+                if let Err(error) = mount.flush().await {
+                    tracing::warn!(%error, "gathered writes could not be written");
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,49 @@
+//! `Tgetattr`, `Tsetattr`, `Treadlink` and `Tstatfs`: what is known about a file and its filesystem.
+
+use ninering_wire::{Errno, Rmessage, SetAttributes, mode, setattr};
+
+use super::{Session, request::Request};
+
+/// Nanoseconds in a second.
+const NANOSECONDS: u64 = 1_000_000_000;
+
+impl Session {
+    /// `Tgetattr`.
+    pub(super) fn getattr(&self, request: &Request, fid: u32, request_mask: u64) -> Result<usize, Errno> {
+        let attributes = self.fids.get(fid)?.node.attributes(request_mask)?;
+        request.answer(&Rmessage::Rgetattr { attributes })
+    }
+
+    /// `Tsetattr`. `EINVAL` for bits that mean nothing, sizes past the largest signed offset, and nanoseconds that
+    /// make a second.
+    pub(super) fn setattr(
+        &self,
+        request: &Request,
+        fid: u32,
+        mut changes: SetAttributes,
+    ) -> Result<usize, Errno> {
+        let asked = |bit| changes.valid & bit != 0;
+        if changes.valid & !setattr::ALL != 0
+            || asked(setattr::SIZE) && i64::try_from(changes.size).is_err()
+            || asked(setattr::ATIME_SET) && changes.atime_nsec >= NANOSECONDS
+            || asked(setattr::MTIME_SET) && changes.mtime_nsec >= NANOSECONDS
+        {
+            return Err(Errno::EINVAL);
+        }
+        changes.mode &= mode::PERMISSIONS;
+        self.fids.get(fid)?.node.set_attributes(&changes)?;
+        request.answer(&Rmessage::Rsetattr {})
+    }
+
+    /// `Treadlink`.
+    pub(super) fn readlink(&self, request: &Request, fid: u32) -> Result<usize, Errno> {
+        let target = self.fids.get(fid)?.node.read_link()?;
+        request.answer_link(&target)
+    }
+
+    /// `Tstatfs`.
+    pub(super) fn statfs(&self, request: &Request, fid: u32) -> Result<usize, Errno> {
+        let statfs = self.fids.get(fid)?.node.statfs()?;
+        request.answer(&Rmessage::Rstatfs { statfs })
+    }
+}

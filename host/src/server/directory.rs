@@ -1,0 +1,173 @@
+//! Directories: `Treaddir` lists their entries; `Tmkdir`, `Tsymlink`, `Tmknod` and `Tlink` make some, `Trenameat` and
+//! `Trename` move them, `Tunlinkat` and `Tremove` remove them.
+
+use std::sync::Arc;
+
+use ninering_wire::{AT_REMOVEDIR, DirEntry, Errno, NAME_MAX, Name, PATH_MAX, Rmessage, Str, mode};
+use smallvec::SmallVec;
+
+use super::{
+    Session,
+    fid::{Fid, Place},
+    request::Request,
+};
+use crate::{backend::Entry, payload::Payload};
+
+impl Session {
+    /// `Treaddir`: whole entries, as many as fit. `EINVAL` where not even one does.
+    pub(super) fn readdir(&self, request: &Request, fid: u32, offset: u64, count: u32) -> Result<usize, Errno> {
+        let fid = self.fids.get(fid)?;
+        let directory = fid.opened()?.any();
+        let mut listing = Listing { space: request.payload_space(count), filled: 0, refused: false };
+        let outcome = directory.read_directory(offset, &mut |entry| listing.take(entry));
+        match outcome {
+            // What is there already is worth more than the error, which comes again when the rest is asked for.
+            Err(error) if listing.filled == 0 => return Err(error),
+            Ok(()) if listing.filled == 0 && listing.refused => return Err(Errno::EINVAL),
+            Ok(()) | Err(_) => {}
+        }
+        self.count_read(listing.filled);
+        request.answer_with_payload(&Rmessage::Rreaddir { count: listing.filled as u32 }, listing.filled)
+    }
+
+    /// `Tmkdir`.
+    pub(super) fn mkdir(
+        &self,
+        request: &Request,
+        dfid: u32,
+        name: &[u8],
+        mode: u32,
+        gid: u32,
+    ) -> Result<usize, Errno> {
+        let name = Name::new(name)?;
+        let qid = self.fids.get(dfid)?.node.make_directory(name, mode & mode::PERMISSIONS, gid)?;
+        request.answer(&Rmessage::Rmkdir { qid })
+    }
+
+    /// `Tsymlink`. The target may be anything that `symlink(2)` takes; no one here follows it.
+    pub(super) fn symlink(
+        &self,
+        request: &Request,
+        fid: u32,
+        name: &[u8],
+        target: &[u8],
+        gid: u32,
+    ) -> Result<usize, Errno> {
+        let name = Name::new(name)?;
+        match target {
+            b"" => return Err(Errno::ENOENT),
+            _ if target.len() >= PATH_MAX => return Err(Errno::ENAMETOOLONG),
+            _ if target.contains(&0) => return Err(Errno::EINVAL),
+            _ => {}
+        }
+        let qid = self.fids.get(fid)?.node.symlink(name, target, gid)?;
+        request.answer(&Rmessage::Rsymlink { qid })
+    }
+
+    /// `Tmknod`.
+    pub(super) fn mknod(
+        &self,
+        request: &Request,
+        fid: u32,
+        name: &[u8],
+        mode: u32,
+        device: (u32, u32),
+        gid: u32,
+    ) -> Result<usize, Errno> {
+        let name = Name::new(name)?;
+        let mode = mode & (mode::IFMT | mode::PERMISSIONS);
+        let qid = self.fids.get(fid)?.node.make_node(name, mode, device, gid)?;
+        request.answer(&Rmessage::Rmknod { qid })
+    }
+
+    /// `Tlink`.
+    pub(super) fn link(&self, request: &Request, dfid: u32, fid: u32, name: &[u8]) -> Result<usize, Errno> {
+        let name = Name::new(name)?;
+        let (directory, file) = (self.fids.get(dfid)?, self.fids.get(fid)?);
+        directory.node.link(name, &*file.node)?;
+        request.answer(&Rmessage::Rlink {})
+    }
+
+    /// `Trenameat`.
+    pub(super) fn renameat(
+        &self,
+        request: &Request,
+        old_directory: u32,
+        old_name: &[u8],
+        new_directory: u32,
+        new_name: &[u8],
+    ) -> Result<usize, Errno> {
+        let (old_name, new_name) = (Name::new(old_name)?, Name::new(new_name)?);
+        let (old_directory, new_directory) = (self.fids.get(old_directory)?, self.fids.get(new_directory)?);
+        old_directory.node.rename(old_name, &*new_directory.node, new_name)?;
+        request.answer(&Rmessage::Rrenameat {})
+    }
+
+    /// `Trename`: as `Trenameat`, of the name that the fid was walked by ([`place_of`]).
+    pub(super) fn rename(&self, request: &Request, fid: u32, dfid: u32, name: &[u8]) -> Result<usize, Errno> {
+        let new_name = Name::new(name)?;
+        let (fid, directory) = (self.fids.get(fid)?, self.fids.get(dfid)?);
+        let place = place_of(&fid)?;
+        place.directory.rename(Name::new(&place.name)?, &*directory.node, new_name)?;
+        let moved = Place { directory: Arc::clone(&directory.node), name: SmallVec::from_slice(&new_name) };
+        *fid.place.lock() = Some(moved);
+        request.answer(&Rmessage::Rrename {})
+    }
+
+    /// `Tunlinkat`.
+    pub(super) fn unlinkat(&self, request: &Request, dirfid: u32, name: &[u8], flags: u32) -> Result<usize, Errno> {
+        let name = Name::new(name)?;
+        if flags & !AT_REMOVEDIR != 0 {
+            return Err(Errno::EINVAL);
+        }
+        self.fids.get(dirfid)?.node.unlink(name, flags & AT_REMOVEDIR != 0)?;
+        request.answer(&Rmessage::Runlinkat {})
+    }
+
+    /// `Tremove`: as `Tunlinkat`, of the name that the fid was walked by ([`place_of`]). The fid is forgotten even
+    /// where that fails.
+    pub(super) fn remove(&self, request: &Request, fid: u32) -> Result<usize, Errno> {
+        let fid = self.fids.remove(fid)?;
+        let place = place_of(&fid)?;
+        place.directory.unlink(Name::new(&place.name)?, fid.node.qid().kind.is_dir())?;
+        request.answer(&Rmessage::Rremove {})
+    }
+}
+
+/// The directory and name that a fid was walked by.
+///
+/// `EOPNOTSUPP` where they are unknown: for a root, and for what was reached by `..`. `ENOENT` where the name leads to
+/// another file by now. (One that is swapped in right after this look is moved or removed in its stead, as with any two
+/// steps by name. `Trenameat` and `Tunlinkat` have no such gap, and Linux's client prefers them.)
+fn place_of(fid: &Fid) -> Result<Place, Errno> {
+    let place = fid.place.lock().clone().ok_or(Errno::EOPNOTSUPP)?;
+    let found = place.directory.lookup(Name::new(&place.name)?)?;
+    if found.qid().path == fid.node.qid().path { Ok(place) } else { Err(Errno::ENOENT) }
+}
+
+/// The payload of an `Rreaddir`, on its way into the reply.
+struct Listing<'a> {
+    space: Payload<'a>,
+    filled: usize,
+    /// Was there an entry that did not fit?
+    refused: bool,
+}
+
+impl Listing<'_> {
+    /// Appends an entry; `false` where it does not fit.
+    fn take(&mut self, entry: Entry<'_>) -> bool {
+        let Entry { qid, offset, kind, name } = entry;
+        let mut buffer = [0; DirEntry::FIXED_LEN + NAME_MAX];
+        let Ok(length) = (DirEntry { qid, offset, kind, name: Str(name) }).encode(&mut buffer) else {
+            // No name that long can be walked to: who lists a directory does not miss it.
+            return true;
+        };
+        let place = self.space.part(self.filled, length);
+        if place.len() < length {
+            self.refused = true;
+            return false;
+        }
+        self.filled += place.copy_from(&buffer[..length]);
+        true
+    }
+}

@@ -1,0 +1,86 @@
+//! Which function answers which message.
+
+use ninering_wire::{Errno, Rmessage, Tmessage, lopen};
+
+use super::{Session, request::Request};
+
+/// Answers `message`: writes the reply and tells its length, or returns the error for an `Rlerror`.
+pub(super) fn dispatch(session: &Session, request: &Request, message: Tmessage<'_>) -> Result<usize, Errno> {
+    if session.server.options.read_only && changes(&message) {
+        return Err(Errno::EROFS);
+    }
+    match message {
+        Tmessage::Tversion { version, .. } => session.version(request, &version),
+        Tmessage::Tauth { .. } => Err(Errno::EOPNOTSUPP),
+        Tmessage::Tattach { fid, afid, uname, aname, n_uname } => {
+            session.attach(request, fid, afid, &uname, &aname, n_uname)
+        }
+        Tmessage::Twalk { fid, newfid, names } => session.walk(request, fid, newfid, &names),
+        Tmessage::Tclunk { fid } => session.clunk(request, fid),
+        Tmessage::Tflush { .. } => request.answer(&Rmessage::Rflush {}),
+
+        Tmessage::Tlopen { fid, flags } => session.lopen(request, fid, flags),
+        Tmessage::Tlcreate { fid, name, flags, mode, gid } => session.lcreate(request, fid, &name, flags, mode, gid),
+        Tmessage::Tread { fid, offset, count } => session.read(request, fid, offset, count),
+        Tmessage::Twrite { fid, offset, count } => session.write(request, fid, offset, count),
+        Tmessage::Tfsync { fid, datasync } => session.fsync(request, fid, datasync),
+
+        Tmessage::Treaddir { fid, offset, count } => session.readdir(request, fid, offset, count),
+        Tmessage::Tmkdir { dfid, name, mode, gid } => session.mkdir(request, dfid, &name, mode, gid),
+        Tmessage::Tsymlink { fid, name, target, gid } => session.symlink(request, fid, &name, &target, gid),
+        Tmessage::Tmknod { fid, name, mode, major, minor, gid } => {
+            session.mknod(request, fid, &name, mode, (major, minor), gid)
+        }
+        Tmessage::Tlink { dfid, fid, name } => session.link(request, dfid, fid, &name),
+        Tmessage::Tunlinkat { dirfid, name, flags } => session.unlinkat(request, dirfid, &name, flags),
+        Tmessage::Tremove { fid } => session.remove(request, fid),
+        Tmessage::Trenameat { olddirfid, oldname, newdirfid, newname } => {
+            session.renameat(request, olddirfid, &oldname, newdirfid, &newname)
+        }
+        Tmessage::Trename { fid, dfid, name } => session.rename(request, fid, dfid, &name),
+
+        Tmessage::Tgetattr { fid, request_mask } => session.getattr(request, fid, request_mask),
+        Tmessage::Tsetattr { fid, attributes } => session.setattr(request, fid, attributes),
+        Tmessage::Treadlink { fid } => session.readlink(request, fid),
+        Tmessage::Tstatfs { fid } => session.statfs(request, fid),
+
+        Tmessage::Txattrwalk { .. }
+        | Tmessage::Txattrcreate { .. }
+        | Tmessage::Tlock { .. }
+        | Tmessage::Tgetlock { .. } => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// Does `message` ask for a change of the filesystem?
+fn changes(message: &Tmessage<'_>) -> bool {
+    match message {
+        Tmessage::Tlopen { flags, .. } => flags & lopen::ACCMODE != lopen::RDONLY || flags & lopen::TRUNC != 0,
+        Tmessage::Tlcreate { .. }
+        | Tmessage::Tsymlink { .. }
+        | Tmessage::Tmknod { .. }
+        | Tmessage::Trename { .. }
+        | Tmessage::Tsetattr { .. }
+        | Tmessage::Txattrcreate { .. }
+        | Tmessage::Tlink { .. }
+        | Tmessage::Tmkdir { .. }
+        | Tmessage::Trenameat { .. }
+        | Tmessage::Tunlinkat { .. }
+        | Tmessage::Twrite { .. }
+        | Tmessage::Tremove { .. } => true,
+        Tmessage::Tstatfs { .. }
+        | Tmessage::Treadlink { .. }
+        | Tmessage::Tgetattr { .. }
+        | Tmessage::Txattrwalk { .. }
+        | Tmessage::Treaddir { .. }
+        | Tmessage::Tfsync { .. }
+        | Tmessage::Tlock { .. }
+        | Tmessage::Tgetlock { .. }
+        | Tmessage::Tversion { .. }
+        | Tmessage::Tauth { .. }
+        | Tmessage::Tattach { .. }
+        | Tmessage::Tflush { .. }
+        | Tmessage::Twalk { .. }
+        | Tmessage::Tread { .. }
+        | Tmessage::Tclunk { .. } => false,
+    }
+}

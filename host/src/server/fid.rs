@@ -1,0 +1,207 @@
+//! What a fid stands for, and a session's table of them.
+//!
+//! The table hands out shared [`Fid`]s: a request under way keeps its fid's file, whatever another request does to
+//! the table meanwhile. A fid that comes to stand for something else is *replaced*, and only if it is still the one
+//! that the request began with.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
+
+use ninering_wire::{Errno, NOFID, lopen};
+use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
+
+use crate::backend::{NodeRef, OpenRef};
+
+/// An open file, with what its `Tlopen` allows.
+pub(super) struct Opened {
+    file: OpenRef,
+    access: u32,
+}
+
+impl Opened {
+    pub(super) fn new(file: OpenRef, flags: u32) -> Self {
+        Self { file, access: flags & lopen::ACCMODE }
+    }
+
+    /// The file, if it was opened for reading.
+    pub(super) fn readable(&self) -> Result<&OpenRef, Errno> {
+        if self.access == lopen::WRONLY { Err(Errno::EBADF) } else { Ok(&self.file) }
+    }
+
+    /// The file, if it was opened for writing.
+    pub(super) fn writable(&self) -> Result<&OpenRef, Errno> {
+        if self.access == lopen::RDONLY { Err(Errno::EBADF) } else { Ok(&self.file) }
+    }
+
+    /// The file, however it was opened.
+    pub(super) fn any(&self) -> &OpenRef {
+        &self.file
+    }
+}
+
+/// A directory and a name in it by which a file was found there: what `Trename` and `Tremove` act on.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) directory: NodeRef,
+    pub(super) name: SmallVec<[u8; 32]>,
+}
+
+/// What a fid stands for.
+pub(super) struct Fid {
+    /// The file.
+    pub(super) node: NodeRef,
+    /// Set once it is open, and for good.
+    opened: OnceLock<Opened>,
+    /// Held by the request that opens it, so that no two do.
+    opening: Mutex<()>,
+    /// Unknown for an export's root and for what was reached by `..`.
+    pub(super) place: Mutex<Option<Place>>,
+}
+
+impl Fid {
+    /// A fid for a file that is not open.
+    pub(super) fn new(node: NodeRef, place: Option<Place>) -> Arc<Self> {
+        Arc::new(Self { node, opened: OnceLock::new(), opening: Mutex::new(()), place: Mutex::new(place) })
+    }
+
+    /// A fid for an open file.
+    pub(super) fn with_opened(node: NodeRef, place: Place, opened: Opened) -> Arc<Self> {
+        Arc::new(Self { node, opened: opened.into(), opening: Mutex::new(()), place: Mutex::new(Some(place)) })
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.opened.get().is_some()
+    }
+
+    /// The open file; `EBADF` where it is none.
+    pub(super) fn opened(&self) -> Result<&Opened, Errno> {
+        self.opened.get().ok_or(Errno::EBADF)
+    }
+
+    /// Runs `open`, alone and only if the fid is not open. `EINVAL` where it is, `EBUSY` where it is about to be.
+    pub(super) fn while_unopened<T>(&self, open: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+        let _alone = self.opening.try_lock().ok_or(Errno::EBUSY)?;
+        if self.is_open() { Err(Errno::EINVAL) } else { open() }
+    }
+
+    /// Opens it by `open`: [`Self::while_unopened`].
+    pub(super) fn open(&self, open: impl FnOnce() -> Result<Opened, Errno>) -> Result<(), Errno> {
+        self.while_unopened(|| self.opened.set(open()?).map_err(|_| Errno::EINVAL))
+    }
+}
+
+/// Fids below this are kept in a vector: clients give out small numbers first.
+const DENSE: u32 = 1 << 16;
+
+/// A session's fids.
+pub(super) struct FidTable {
+    fids: RwLock<Fids>,
+    limit: usize,
+}
+
+#[derive(Default)]
+struct Fids {
+    dense: Vec<Option<Arc<Fid>>>,
+    /// The standard hasher is seeded: a client cannot choose numbers that collide.
+    sparse: HashMap<u32, Arc<Fid>>,
+    count: usize,
+}
+
+impl FidTable {
+    /// An empty table for at most `limit` fids.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { fids: RwLock::default(), limit }
+    }
+
+    /// What `number` stands for; `EBADF` where it is unknown.
+    pub(super) fn get(&self, number: u32) -> Result<Arc<Fid>, Errno> {
+        let fids = self.fids.read();
+        let fid = if number < DENSE {
+            fids.dense.get(number as usize).and_then(Option::as_ref)
+        } else {
+            fids.sparse.get(&number)
+        };
+        fid.cloned().ok_or(Errno::EBADF)
+    }
+
+    /// Makes `number` stand for `fid`: `EINVAL` where it is in use, `EBADF` for `NOFID`, `EMFILE` at the limit.
+    pub(super) fn insert(&self, number: u32, fid: Arc<Fid>) -> Result<(), Errno> {
+        if number == NOFID {
+            return Err(Errno::EBADF);
+        }
+        let mut fids = self.fids.write();
+        if fids.slot(number).is_some() {
+            return Err(Errno::EINVAL);
+        }
+        if fids.count >= self.limit {
+            return Err(Errno::EMFILE);
+        }
+        fids.put(number, fid);
+        Ok(())
+    }
+
+    /// Is `number` free to be inserted? It may no more be when one does.
+    pub(super) fn check_free(&self, number: u32) -> Result<(), Errno> {
+        if number == NOFID || self.get(number).is_ok() { Err(Errno::EINVAL) } else { Ok(()) }
+    }
+
+    /// Makes `number` stand for `fid` instead of `old`: `EBADF` where it stands for that no more.
+    pub(super) fn replace(&self, number: u32, old: &Arc<Fid>, fid: Arc<Fid>) -> Result<(), Errno> {
+        let mut fids = self.fids.write();
+        let slot = fids.slot(number).filter(|current| Arc::ptr_eq(current, old));
+        let replaced = std::mem::replace(slot.ok_or(Errno::EBADF)?, fid);
+        drop(fids);
+        drop(replaced);
+        Ok(())
+    }
+
+    /// Forgets `number` and returns what it stood for.
+    pub(super) fn remove(&self, number: u32) -> Result<Arc<Fid>, Errno> {
+        let mut fids = self.fids.write();
+        let removed = if number < DENSE {
+            fids.dense.get_mut(number as usize).and_then(Option::take)
+        } else {
+            fids.sparse.remove(&number)
+        };
+        fids.count -= usize::from(removed.is_some());
+        removed.ok_or(Errno::EBADF)
+    }
+
+    /// Forgets them all.
+    pub(super) fn clear(&self) {
+        let forgotten = std::mem::take(&mut *self.fids.write());
+        drop(forgotten);
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.fids.read().count
+    }
+}
+
+impl Fids {
+    fn slot(&mut self, number: u32) -> Option<&mut Arc<Fid>> {
+        if number < DENSE {
+            self.dense.get_mut(number as usize).and_then(Option::as_mut)
+        } else {
+            self.sparse.get_mut(&number)
+        }
+    }
+
+    /// Fills a free slot.
+    fn put(&mut self, number: u32, fid: Arc<Fid>) {
+        self.count += 1;
+        if number < DENSE {
+            let index = number as usize;
+            if index >= self.dense.len() {
+                self.dense.resize_with(index + 1, || None);
+            }
+            self.dense[index] = Some(fid);
+        } else {
+            self.sparse.insert(number, fid);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `Tversion`, `Tattach`, `Twalk` and `Tclunk`: how fids come to stand for files, and cease to.
+
+use std::sync::Arc;
+
+use ninering_wire::{Errno, HEADER_LEN, NOFID, NONUNAME, Name, Qids, Rmessage, Str, VERSION_9P2000L, VERSION_UNKNOWN};
+use smallvec::SmallVec;
+
+use super::{
+    LEAST_MSIZE, Session,
+    fid::{Fid, Place},
+    request::Request,
+};
+use crate::backend::{NodeRef, User};
+
+impl Session {
+    /// `Tversion`: begins the session anew, whatever comes of it. `EINVAL` for an `msize` below [`LEAST_MSIZE`].
+    pub(super) fn version(&self, request: &Request, version: &[u8]) -> Result<usize, Errno> {
+        self.begin(0);
+        if request.msize < LEAST_MSIZE {
+            return Err(Errno::EINVAL);
+        }
+        let msize = request.msize.min(self.server.options.max_msize);
+        let known = version == VERSION_9P2000L;
+        let version = Str(if known { VERSION_9P2000L } else { VERSION_UNKNOWN });
+        // The space is checked before anything is agreed on.
+        if request.reply.len() < HEADER_LEN + 4 + 2 + version.len() {
+            return Err(Errno::ENOBUFS);
+        }
+        if known {
+            self.begin(msize);
+        }
+        request.answer(&Rmessage::Rversion { msize, version })
+    }
+
+    /// `Tattach`. No authentication is offered, so there is no `afid` but `NOFID`.
+    pub(super) fn attach(
+        &self,
+        request: &Request,
+        fid: u32,
+        afid: u32,
+        uname: &[u8],
+        aname: &[u8],
+        n_uname: u32,
+    ) -> Result<usize, Errno> {
+        if afid != NOFID {
+            return Err(Errno::EBADF);
+        }
+        self.fids.check_free(fid)?;
+        let user = User { uid: (n_uname != NONUNAME).then_some(n_uname), name: uname.to_vec() };
+        let root = self.server.backend.attach(&user, aname)?;
+        let qid = root.qid();
+        self.fids.insert(fid, Fid::new(root, None))?;
+        request.answer(&Rmessage::Rattach { qid })
+    }
+
+    /// `Twalk`. Without names `newfid` becomes a copy of `fid`. Where not all names can be walked, the reply tells how
+    /// many were and `newfid` is left alone; where not even the first can, the reply is its error.
+    ///
+    /// An open fid cannot be moved, but one can walk from it to another (Linux's client does).
+    pub(super) fn walk(
+        &self,
+        request: &Request,
+        number: u32,
+        new_number: u32,
+        names: &[Str<'_>],
+    ) -> Result<usize, Errno> {
+        let fid = self.fids.get(number)?;
+        let moves = number == new_number;
+        if moves && fid.is_open() {
+            return Err(Errno::EINVAL);
+        }
+        if !moves {
+            self.fids.check_free(new_number)?;
+        }
+        let mut node = Arc::clone(&fid.node);
+        let mut reached_by = None;
+        let mut qids = Qids::default();
+        for (index, name) in names.iter().enumerate() {
+            match step(&node, name) {
+                Ok(next) => {
+                    qids.push(next.qid()).map_err(|_| Errno::EINVAL)?;
+                    let from = std::mem::replace(&mut node, next);
+                    reached_by = Some((from, name));
+                }
+                Err(error) if index == 0 => return Err(error),
+                Err(_) => return request.answer(&Rmessage::Rwalk { qids }),
+            }
+        }
+        let place = match reached_by {
+            None => fid.place.lock().clone(),
+            Some((_, name)) if name.0 == b".." => None,
+            Some((directory, name)) => Some(Place { directory, name: SmallVec::from_slice(name) }),
+        };
+        let new_fid = Fid::new(node, place);
+        if moves {
+            self.fids.replace(number, &fid, new_fid)?;
+        } else {
+            self.fids.insert(new_number, new_fid)?;
+        }
+        request.answer(&Rmessage::Rwalk { qids })
+    }
+
+    /// `Tclunk`. What is open is closed when the last request that uses it ends.
+    pub(super) fn clunk(&self, request: &Request, fid: u32) -> Result<usize, Errno> {
+        self.fids.remove(fid)?;
+        request.answer(&Rmessage::Rclunk {})
+    }
+}
+
+/// One step of a walk. A root is its own parent: nothing outside an export is ever reached.
+fn step(node: &NodeRef, name: &[u8]) -> Result<NodeRef, Errno> {
+    if name != b".." {
+        node.lookup(Name::new(name)?)
+    } else if node.qid().kind.is_dir() {
+        Ok(node.parent().unwrap_or_else(|| Arc::clone(node)))
+    } else {
+        Err(Errno::ENOTDIR)
+    }
+}

@@ -1,0 +1,128 @@
+//! A request that is being answered: its tag, its payload, and the space for its reply.
+
+use ninering_wire::{Errno, HEADER_LEN, Header, PATH_MAX, Qid, RREAD_LEN, Rmessage, WireError};
+
+use crate::payload::Payload;
+
+/// Bytes of the largest reply that is built on the stack: all but `Rreadlink` and those with a payload.
+const LARGEST_BUILT: usize = 256;
+
+/// What the functions that answer a message get besides its fields.
+pub(super) struct Request<'a, 'p, 'r> {
+    pub(super) tag: u16,
+    /// The session's; 0 before a `Tversion`.
+    pub(super) msize: u32,
+    /// The bytes of a `Twrite`.
+    pub(super) payload: &'a Payload<'p>,
+    /// Space for the reply, never more than `msize` of it used.
+    pub(super) reply: &'a Payload<'r>,
+}
+
+impl<'r> Request<'_, '_, 'r> {
+    /// Writes a reply; tells its length in bytes. `ENOBUFS` where there is no space for it.
+    pub(super) fn answer(&self, message: &Rmessage<'_>) -> Result<usize, Errno> {
+        let mut buffer = [0; LARGEST_BUILT];
+        let length = message.encode(self.tag, &mut buffer).map_err(|_| Errno::ENOBUFS)?;
+        self.put(0, &buffer[..length])?;
+        Ok(length)
+    }
+
+    /// As [`Self::answer`], for one whose `count` bytes of payload are in place already.
+    pub(super) fn answer_with_payload(&self, message: &Rmessage<'_>, count: usize) -> Result<usize, Errno> {
+        Ok(self.answer(message)? + count)
+    }
+
+    /// Writes an `Rreadlink`.
+    pub(super) fn answer_link(&self, target: &[u8]) -> Result<usize, Errno> {
+        let length = u16::try_from(target.len()).map_err(|_| Errno::ENAMETOOLONG)?;
+        let size = HEADER_LEN + 2 + target.len();
+        if size > (self.msize as usize).min(self.reply.len()) {
+            return Err(Errno::ENOBUFS);
+        }
+        let header = Header { size: size as u32, kind: RREADLINK, tag: self.tag };
+        self.put(0, &header.encode())?;
+        self.put(HEADER_LEN, &length.to_le_bytes())?;
+        self.put(HEADER_LEN + 2, target)?;
+        Ok(size)
+    }
+
+    /// The space for the payload of an `Rread` or `Rreaddir`: `count` bytes, or what `msize` has space for.
+    pub(super) fn payload_space(&self, count: u32) -> Payload<'r> {
+        self.reply.part(RREAD_LEN, payload_limit(count, self.msize))
+    }
+
+    fn put(&self, start: usize, bytes: &[u8]) -> Result<(), Errno> {
+        let copied = if start == 0 {
+            self.reply.copy_from(bytes)
+        } else {
+            self.reply.part(start, bytes.len()).copy_from(bytes)
+        };
+        if copied == bytes.len() { Ok(()) } else { Err(Errno::ENOBUFS) }
+    }
+}
+
+/// Writes an `Rlerror` to the front of `reply`; tells its length, which is 0 where there is no space for it.
+pub(super) fn answer_error(tag: u16, error: Errno, reply: &Payload<'_>) -> usize {
+    let mut buffer = [0; RREAD_LEN];
+    match (Rmessage::Rlerror { ecode: error.0 }).encode(tag, &mut buffer) {
+        Ok(length) if reply.len() >= length => reply.copy_from(&buffer[..length]),
+        _ => 0,
+    }
+}
+
+/// The error number for a message that is none.
+pub(super) fn errno_of(error: WireError) -> Errno {
+    match error {
+        WireError::UnknownType(_) => Errno::EOPNOTSUPP,
+        WireError::TooManyNames(_) | WireError::BadValue => Errno::EINVAL,
+        WireError::Truncated | WireError::TrailingBytes | WireError::BadSize(_) | WireError::Overflow => Errno::EPROTO,
+    }
+}
+
+const RREADLINK: u8 = 23;
+
+fn payload_limit(count: u32, msize: u32) -> usize {
+    (count as usize).min((msize as usize).saturating_sub(RREAD_LEN))
+}
+
+/// Bytes that the reply to `message` takes at the most; enough for an `Rlerror` in any case.
+///
+/// Only the fields that matter are looked at, where they lie; a message that is too short for them has no reply but
+/// an `Rlerror`.
+pub(super) fn reply_limit(message: &[u8], msize: u32) -> usize {
+    let u32_at = |at: usize| {
+        let bytes = message.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u32::from_le_bytes)
+    };
+    let qid = HEADER_LEN + Qid::LEN;
+    let limit = match message.get(4) {
+        // Tstatfs
+        Some(8) => HEADER_LEN + 60,
+        // Tlopen, Tlcreate: qid and iounit
+        Some(12 | 14) => qid + 4,
+        // Tsymlink, Tmknod, Tmkdir, Tauth, Tattach
+        Some(16 | 18 | 72 | 102 | 104) => qid,
+        // Treadlink
+        Some(22) => (HEADER_LEN + 2 + PATH_MAX).min(msize as usize),
+        // Tgetattr
+        Some(24) => HEADER_LEN + 153,
+        // Treaddir, Tread: fid[4] offset[8] count[4]
+        Some(40 | 116) => RREAD_LEN + payload_limit(u32_at(HEADER_LEN + 12), msize),
+        // Tversion
+        Some(100) => HEADER_LEN + 4 + 2 + 8,
+        // Twalk: fid[4] newfid[4] nwname[2], and a qid for each name
+        Some(110) => {
+            let names = message.get(HEADER_LEN + 8..HEADER_LEN + 10).map_or(0, |bytes| bytes[0].min(16));
+            HEADER_LEN + 2 + Qid::LEN * usize::from(names)
+        }
+        _ => 0,
+    };
+    limit.max(RREAD_LEN)
+}
+
+/// Is there space in `reply` for any reply to `message`? To be asked before anything is changed.
+///
+/// A `Treadlink` changes nothing, and few targets are as long as they may be: it gets its answer if that fits.
+pub(super) fn has_space(message: &[u8], msize: u32, reply: &Payload<'_>) -> bool {
+    message.get(4) == Some(&(RREADLINK - 1)) || reply.len() >= reply_limit(message, msize)
+}

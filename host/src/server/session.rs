@@ -1,0 +1,169 @@
+//! One client's conversation with a server.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use ninering_wire::{Errno, HEADER_LEN, Header, Message, MIN_MSIZE, NOTAG, Tmessage, WireError};
+use parking_lot::RwLock;
+
+use super::{
+    Server, dispatch,
+    fid::FidTable,
+    request::{self, Request},
+};
+use crate::payload::Payload;
+
+/// One client's conversation: its fids, and what its `Tversion` agreed on.
+///
+/// Dropping it closes all that it has open, as soon as the last request under way ends.
+pub struct Session {
+    pub(super) server: Arc<Server>,
+    pub(super) fids: FidTable,
+    /// What was agreed on, 0 before that. Read-locked by each request, so that a `Tversion` has the session alone.
+    msize: RwLock<u32>,
+    requests: AtomicU64,
+    bytes_read: AtomicU64,
+    bytes_written: AtomicU64,
+}
+
+/// What a session has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests answered, those with errors included.
+    pub requests: u64,
+    /// Bytes of payload that `Rread` and `Rreaddir` carried.
+    pub bytes_read: u64,
+    /// Bytes of payload that `Rwrite` acknowledged.
+    pub bytes_written: u64,
+}
+
+impl Session {
+    pub(super) fn new(server: Arc<Server>) -> Self {
+        Self {
+            fids: FidTable::new(server.options.max_fids),
+            server,
+            msize: RwLock::new(0),
+            requests: AtomicU64::new(0),
+            bytes_read: AtomicU64::new(0),
+            bytes_written: AtomicU64::new(0),
+        }
+    }
+
+    /// Answers one request, and returns only when it has: the backend's calls are made on this thread.
+    ///
+    /// `message` is header and message proper, contiguous and already copied out of shared memory, without the
+    /// payload; `payload` is the bytes of a `Twrite`, where they lie. `reply` is space for the reply as a stream of
+    /// bytes, the header first and its payload right behind. Returns how many bytes of it the reply takes.
+    ///
+    /// Anything may be in these bytes. What cannot be answered as asked is answered by an `Rlerror`, and so is, before
+    /// anything is changed, a request whose `reply` is too small ([`Self::reply_capacity`]): `ENOBUFS`.
+    /// The only reply of 0 bytes is that to a request with space for less than an `Rlerror` (11 bytes).
+    ///
+    /// It may be called from several threads at once. Requests don't wait for each other, but for a `Tversion`: that
+    /// waits for those under way, and those that come later for it.
+    pub fn handle(&self, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> usize {
+        self.requests.fetch_add(1, Relaxed);
+        let tag = message.get(5..HEADER_LEN).and_then(|tag| tag.try_into().ok()).map_or(NOTAG, u16::from_le_bytes);
+        match self.answer(tag, message, payload, reply) {
+            Ok(length) => {
+                tracing::trace!(tag, length, "answered");
+                length
+            }
+            Err(error) => {
+                tracing::trace!(tag, %error, "failed");
+                request::answer_error(tag, error, reply)
+            }
+        }
+    }
+
+    fn answer(&self, tag: u16, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> Result<usize, Errno> {
+        let decoded = decode(message, payload).map_err(request::errno_of)?;
+        tracing::trace!(tag, message = ?decoded, "request");
+        if let Tmessage::Tversion { msize, version } = decoded {
+            let request = Request { tag, msize, payload, reply };
+            return self.version(&request, &version);
+        }
+        let session = self.msize.read();
+        let msize = *session;
+        if msize == 0 {
+            return Err(Errno::EPROTO);
+        }
+        if tag == NOTAG {
+            return Err(Errno::EINVAL);
+        }
+        if !request::has_space(message, msize, reply) {
+            return Err(Errno::ENOBUFS);
+        }
+        dispatch::dispatch(self, &Request { tag, msize, payload, reply }, decoded)
+    }
+
+    /// Begins the session anew, without a fid and while no other request is under way. An `msize` of 0 ends it: no
+    /// dialect was agreed on.
+    pub(super) fn begin(&self, msize: u32) {
+        let mut session = self.msize.write();
+        self.fids.clear();
+        *session = msize;
+    }
+
+    /// How many bytes the reply to `message`, a request's header and message proper, needs at the most; no more than
+    /// the `msize` agreed on.
+    pub fn reply_capacity(&self, message: &[u8]) -> usize {
+        request::reply_limit(message, self.message_limit())
+    }
+
+    /// The longest message that the client may send now, in bytes: the `msize` agreed on; before that, what a
+    /// `Tversion` always fits in.
+    pub fn message_limit(&self) -> u32 {
+        match *self.msize.read() {
+            0 => MIN_MSIZE.min(self.server.options.max_msize),
+            msize => msize,
+        }
+    }
+
+    /// Does no request ever wait for anything slower than memory?
+    pub fn never_waits(&self) -> bool {
+        self.server.never_waits()
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            requests: self.requests.load(Relaxed),
+            bytes_read: self.bytes_read.load(Relaxed),
+            bytes_written: self.bytes_written.load(Relaxed),
+        }
+    }
+
+    /// How many fids the client has.
+    pub fn fid_count(&self) -> usize {
+        self.fids.count()
+    }
+
+    pub(super) fn count_read(&self, bytes: usize) {
+        self.bytes_read.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(super) fn count_written(&self, bytes: usize) {
+        self.bytes_written.fetch_add(bytes as u64, Relaxed);
+    }
+}
+
+/// Decodes a request, and checks that its parts are as long as it says.
+fn decode<'a>(message: &'a [u8], payload: &Payload<'_>) -> Result<Tmessage<'a>, WireError> {
+    let header = Header::decode(message)?;
+    let payload_len = payload.len();
+    if header.size as usize != message.len() + payload_len {
+        return Err(WireError::BadSize(header.size));
+    }
+    let (decoded, rest) = Tmessage::decode_body(header.kind, &message[HEADER_LEN..])?;
+    if !rest.is_empty() {
+        return Err(WireError::TrailingBytes);
+    }
+    match (decoded.payload_len() as usize).cmp(&payload_len) {
+        std::cmp::Ordering::Less => Err(WireError::TrailingBytes),
+        std::cmp::Ordering::Equal => Ok(decoded),
+        std::cmp::Ordering::Greater => Err(WireError::Truncated),
+    }
+}

@@ -1,0 +1,160 @@
+//! A virtio 1.x split queue that lies in the region: its layout, and the driver's side of it.
+//!
+//! - [`Layout`]: where the descriptor table and the two rings are.
+//! - [`Driver`]: adds chains and takes used ones; it stands behind the WIT interface `virtqueue`.
+//! - [`DeviceQueue`]: the device's side, which trusts nothing that is in the ring.
+//!
+//! Source: Virtual I/O Device (VIRTIO) Version 1.3, section 2.7, and Linux's `virtio_ring.c`.
+
+mod driver;
+mod header;
+
+use std::sync::Arc;
+
+pub use self::{
+    driver::{Driver, DriverStatistics, Used},
+    header::MAX_HEADER,
+};
+pub use crate::device::{Chain, DeviceQueue};
+use crate::{
+    lease::MemoryError,
+    region::{Extent, Region, RegionError},
+};
+
+/// Sizes that a queue can have, in descriptors; only powers of two.
+pub const SIZES: std::ops::RangeInclusive<u16> = 8..=1024;
+
+/// The feature bits that driver and device agree on: `VIRTIO_F_VERSION_1` alone. Descriptors are never indirect, and
+/// notifications are not suppressed by event indices.
+pub const FEATURES: u64 = 1 << virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
+
+/// Bytes of a descriptor.
+const DESCRIPTOR: u64 = 16;
+/// What each part of the ring is aligned to: more than virtio asks, so that what the driver writes and what the
+/// device writes are not in one cache line.
+const ALIGNMENT: u64 = 64;
+
+/// Why a chain is not added: `queue-error` of the WIT interface `virtqueue`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    /// Not enough free descriptors now.
+    #[error("the queue is full")]
+    Full,
+    /// More descriptors than the queue has in all.
+    #[error("more segments than the queue has descriptors")]
+    TooManySegments,
+    /// The header, or the space for the reply's, is above [`MAX_HEADER`].
+    #[error("a header of more than {MAX_HEADER} bytes")]
+    HeaderTooLarge,
+    /// An extent was refused, or there is no memory for a header.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The device is gone or has broken the rules.
+    #[error("the queue is broken")]
+    Broken,
+}
+
+/// Why a queue cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    /// Not a power of two in [`SIZES`].
+    #[error("a queue of {0} descriptors: it must be a power of two from {min} to {max}", min = SIZES.start(), max = SIZES.end())]
+    Size(u16),
+    /// The region has no space for it.
+    #[error("the region has no space for a queue of {0} descriptors")]
+    NoSpace(u16),
+    /// A part of the ring is not in the region, or not aligned as virtio wants it.
+    #[error("the ring is not in the region, or not aligned")]
+    Layout,
+}
+
+impl From<RegionError> for SetupError {
+    fn from(_: RegionError) -> Self {
+        Self::Layout
+    }
+}
+
+/// Where the parts of a ring lie, in bytes from the region's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Descriptors in the table: a power of two.
+    pub size: u16,
+    /// The descriptor table: of each, `addr: u64, len: u32, flags: u16, next: u16`.
+    pub descriptors: u64,
+    /// The available ring: `flags: u16, idx: u16`, `size` times `head: u16`, and `used_event: u16`.
+    pub avail: u64,
+    /// The used ring: `flags: u16, idx: u16`, `size` times `id: u32, len: u32`, and `avail_event: u16`.
+    pub used: u64,
+}
+
+impl Layout {
+    /// The parts of a ring of `size` descriptors, one behind the other from `base` on.
+    pub fn new(base: u64, size: u16) -> Self {
+        let avail = base + DESCRIPTOR * u64::from(size);
+        let used = (avail + 6 + 2 * u64::from(size)).next_multiple_of(ALIGNMENT);
+        Self { size, descriptors: base, avail, used }
+    }
+
+    /// The first byte behind the used ring.
+    pub fn end(&self) -> u64 {
+        self.used + 6 + 8 * u64::from(self.size)
+    }
+
+    /// Where the descriptor with this index is.
+    pub fn descriptor(&self, index: u16) -> u64 {
+        self.descriptors + DESCRIPTOR * u64::from(index)
+    }
+
+    /// Where the available ring's `idx` is.
+    pub fn avail_idx(&self) -> u64 {
+        self.avail + 2
+    }
+
+    /// Where the entry of the available ring that `idx` counts is.
+    pub fn avail_entry(&self, idx: u16) -> u64 {
+        self.avail + 4 + 2 * u64::from(idx & (self.size - 1))
+    }
+
+    /// Where the used ring's `idx` is.
+    pub fn used_idx(&self) -> u64 {
+        self.used + 2
+    }
+
+    /// Where the entry of the used ring that `idx` counts is.
+    pub fn used_entry(&self, idx: u16) -> u64 {
+        self.used + 4 + 8 * u64::from(idx & (self.size - 1))
+    }
+}
+
+/// The ring's own memory. Driver and device share it, for as long as either may touch it.
+#[derive(Debug)]
+pub(crate) struct RingMemory {
+    region: Arc<Region>,
+    layout: Layout,
+    /// The table and the rings.
+    rings: Extent,
+    /// The slots of small headers.
+    slots: Extent,
+}
+
+impl RingMemory {
+    fn new(region: Arc<Region>, size: u16) -> Result<Self, SetupError> {
+        if !SIZES.contains(&size) || !size.is_power_of_two() {
+            return Err(SetupError::Size(size));
+        }
+        let allocate = |len| region.allocate(len).ok_or(SetupError::NoSpace(size));
+        let rings = allocate(Layout::new(0, size).end() as u32)?;
+        let slots = allocate(header::slots_len(size)).inspect_err(|_| region.free(rings))?;
+        let layout = Layout::new(rings.offset, size);
+        let memory = Self { region, layout, rings, slots };
+        memory.region.write(rings.offset, &vec![0; rings.len as usize])?;
+        Ok(memory)
+    }
+}
+
+impl Drop for RingMemory {
+    fn drop(&mut self) {
+        self.region.free(self.rings);
+        self.region.free(self.slots);
+    }
+}
