@@ -65,7 +65,8 @@ mod client {
         let client = graph.instantiate(client);
         let exported = graph.alias_instance_export(iter, ITER)?;
         graph.set_instantiation_argument(client, ITER, exported)?;
-        for name in ["ninering:fs/client@0.1.0", "ninering:fs/vfs@0.1.0"] {
+        // In this order: the types of `client` are those of `vfs`.
+        for name in ["ninering:fs/vfs@0.1.0", "ninering:fs/client@0.1.0"] {
             let export = graph.alias_instance_export(client, name)?;
             graph.export(export, name)?;
         }

@@ -61,6 +61,17 @@ fn loops_are_refused() {
 fn indices_outside_the_table_are_refused() {
     assert!(!taken(&[(0, 1, NEXT, SIZE)]));
     assert!(!taken(&[(0, 1, NEXT, 1), (0, 1, NEXT, u16::MAX)]));
+
+    // What lies behind the table may look like a descriptor.
+    let region = Region::new(1 << 20).unwrap();
+    let layout = Layout { avail: 0x1000, used: 0x2000, ..Layout::new(0, SIZE) };
+    let mut device = DeviceQueue::new(Arc::clone(&region), layout).unwrap();
+    let raw = RawRing { region, layout };
+    raw.descriptor(0, 0, 1, NEXT, SIZE);
+    raw.descriptor(SIZE, 0, 1, 0, 0);
+    raw.publish(0, 0);
+    assert!(device.pop().is_none());
+    assert_eq!((raw.used_idx(), raw.used(0)), (1, (0, 0)));
 }
 
 #[test]

@@ -24,14 +24,16 @@ pub struct Serving {
     pub address: Address,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-    _directory: Option<tempfile::TempDir>,
+    directory: Option<tempfile::TempDir>,
 }
 
 impl Serving {
     pub fn on_unix_socket(server: Arc<Server>) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = Address::Unix(directory.path().join("socket"));
-        Self { _directory: Some(directory), ..Self::at(&address, server, |listener| listener) }
+        let mut serving = Self::at(&address, server, |listener| listener);
+        serving.directory = Some(directory);
+        serving
     }
 
     pub fn on_tcp_socket(server: Arc<Server>) -> Self {
@@ -45,7 +47,7 @@ impl Serving {
         let address = listener.local_address().clone();
         let (stop, stopped) = oneshot::channel();
         let serve = move || runtime.block_on(listener.serve(server, stopped)).expect("it serves");
-        Self { address, stop: Some(stop), thread: Some(thread::spawn(serve)), _directory: None }
+        Self { address, stop: Some(stop), thread: Some(thread::spawn(serve)), directory: None }
     }
 
     /// A connection.
