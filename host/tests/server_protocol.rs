@@ -259,12 +259,12 @@ fn the_tag_of_versions_is_only_theirs() {
 
 #[test]
 fn writes_carry_what_they_say() {
-    let session = server().session();
-    let session = Arc::new(session);
+    let session = Arc::new(server().session());
     let mut client = Client::of_session(Arc::clone(&session));
     let fid = client.create("", "a", RDWR, 0o644).unwrap();
-    let mut handle = |count: u32, size: usize, payload: usize| {
-        let mut message = encode(1, &Tmessage::Twrite { fid, offset: 0, count }, &[]);
+    let handle = |count: u32, size: usize, payload: usize| {
+        let mut message = encode(1, &Tmessage::Twrite { fid, offset: 0, count: 0 }, &[]);
+        message[TWRITE_LEN - 4..].copy_from_slice(&count.to_le_bytes());
         message[..4].copy_from_slice(&(size as u32).to_le_bytes());
         let (mut payload, mut reply) = (vec![1; payload], vec![0; 100]);
         let length = session.handle(&message, &Payload::from(&mut payload[..]), &Payload::from(&mut reply[..]));

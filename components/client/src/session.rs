@@ -644,7 +644,7 @@ impl State {
             self.ready.push_back(slot.waiter);
             return Ok(());
         }
-        let answer = Answer { header, written, limit: slot.limit };
+        let answer = Answer { asked: slot.kind, header, written, limit: slot.limit };
         let cleanup = mem::take(slot).cleanup;
         self.free_tag(index as u16); // there are fewer slots than tags
         match (cleanup, answer.message()?) {
@@ -771,11 +771,11 @@ impl<R: Ring> Exchange<'_, R> {
         if !matches!(slot.state, SlotState::Answered { .. }) {
             return Poll::Pending;
         }
-        let limit = slot.limit;
+        let (asked, limit) = (slot.kind, slot.limit);
         let SlotState::Answered { header, written } = mem::take(slot).state else { return Poll::Pending };
         self.tag = None;
         state.free_tag(index);
-        Poll::Ready(Ok(Answer { header, written, limit }))
+        Poll::Ready(Ok(Answer { asked, header, written, limit }))
     }
 }
 
@@ -792,6 +792,8 @@ impl<R: Ring> Drop for Exchange<'_, R> {
 
 /// A reply of which the frame was checked.
 pub(crate) struct Answer {
+    /// The request's type number.
+    asked: u8,
     header: Vec<u8>,
     written: u32,
     limit: u32,
@@ -800,12 +802,12 @@ pub(crate) struct Answer {
 impl Answer {
     /// The message, or the error that the server answered.
     pub(crate) fn message(&self) -> Result<Result<Rmessage<'_>, Errno>, Violation> {
+        let asked = self.asked;
+        let malformed = |error| Violation::Malformed { asked, error };
         let &[_, _, _, _, kind, _, _, ref body @ ..] = self.header.as_slice() else {
-            return Err(Violation::Malformed { asked: 0, error: WireError::Truncated });
+            return Err(malformed(WireError::Truncated));
         };
-        let asked = kind.wrapping_sub(1);
-        let (message, rest) =
-            Rmessage::decode_body(kind, body).map_err(|error| Violation::Malformed { asked, error })?;
+        let (message, rest) = Rmessage::decode_body(kind, body).map_err(malformed)?;
         // The payload is in the extents; the device has counted what it put there.
         let payload = self.written.saturating_sub(self.header.len() as u32); // `header` is a part of `written`
         if !rest.is_empty() || payload != message.payload_len() {

@@ -15,7 +15,7 @@ use crate::{
 pub struct Chain {
     head: u16,
     /// Those that the device reads, then those that it writes.
-    extents: SmallVec<[Extent; 8]>,
+    extents: SmallVec<[Extent; 4]>,
     readable: usize,
     readable_len: u32,
     writable_len: u32,

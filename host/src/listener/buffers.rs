@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// The sizes are powers of two from this on, and [`EXTRA`] bytes.
-const SMALLEST: usize = 4096;
+/// The smallest size: for all replies without bulk data.
+const SMALLEST: usize = 256;
+/// The other sizes are powers of two from this on, and [`EXTRA`] bytes.
+const SECOND: usize = 4096;
 /// So that a power of two of payload fits with its header.
 const EXTRA: usize = 4096;
 /// How many sizes there are, the largest 16 MiB and [`EXTRA`].
-const SIZES: usize = 13;
+const SIZES: usize = 14;
 /// How many bytes are kept for later use.
 const MOST_KEPT: usize = 32 << 20;
 
@@ -38,7 +40,7 @@ impl Buffers {
             free.bytes -= kept.as_ref().map_or(0, Vec::len);
             kept
         });
-        let bytes = kept.unwrap_or_else(|| vec![0; size.map_or(bytes, length_of)]);
+        let bytes = kept.unwrap_or_else(|| vec![0; length_for(bytes)]);
         Buffer { bytes, filled: 0, buffers: Arc::clone(self) }
     }
 }
@@ -84,11 +86,16 @@ impl Drop for Buffer {
     }
 }
 
+/// How long a buffer is that is taken for so many bytes.
+pub(super) fn length_for(bytes: usize) -> usize {
+    size_for(bytes).map_or(bytes, length_of)
+}
+
 /// The smallest size with so many bytes.
 fn size_for(bytes: usize) -> Option<usize> {
     (0..SIZES).find(|&size| length_of(size) >= bytes)
 }
 
 fn length_of(size: usize) -> usize {
-    (SMALLEST << size) + EXTRA
+    if size == 0 { SMALLEST } else { (SECOND << (size - 1)) + EXTRA }
 }

@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     Stream,
     budget::{Budget, Charge},
-    buffers::{Buffer, Buffers},
+    buffers::{Buffer, Buffers, length_for},
     in_flight::{InFlight, TagInUse},
     outgoing::{Outgoing, Replies},
 };
@@ -216,9 +216,11 @@ impl Connection {
                 self.in_flight.check(tag).map_err(in_use)?;
             } else {
                 self.in_flight.check(tag).map_err(in_use)?;
-                self.send(batch);
-                self.in_flight.below(MOST_IN_FLIGHT).await;
-                let charge = self.budget.take(size + capacity, self.limit()).await;
+                if !self.in_flight.is_below(MOST_IN_FLIGHT) {
+                    self.send(batch);
+                    self.in_flight.below(MOST_IN_FLIGHT).await;
+                }
+                let charge = self.charge(size + length_for(capacity), batch).await;
                 let request = if size < WORTH_KEEPING {
                     let request = BytesMut::from(&input[..size]);
                     input.advance(size);
@@ -288,16 +290,23 @@ impl Connection {
                 }
             }
             let buffer = self.buffers.take(capacity.max(READ_AHEAD));
-            let charge = match self.budget.try_take(buffer.len(), self.limit()) {
-                Some(charge) => charge,
-                None => {
-                    self.outgoing.flush();
-                    self.budget.take(buffer.len(), self.limit()).await
-                }
-            };
+            let charge = self.charge(buffer.len(), batch).await;
             *batch = Some(Replies { buffer, charge: Some(charge) });
         }
         &mut batch.get_or_insert_with(|| Replies { buffer: self.buffers.take(capacity), charge: None }).buffer
+    }
+
+    /// So many bytes of the budget. While there are too few, the replies that are ready go out.
+    async fn charge(&self, bytes: usize, batch: &mut Option<Replies>) -> Charge {
+        let limit = LEAST_BUDGET.max(4 * self.session.message_limit() as usize);
+        match self.budget.try_take(bytes, limit) {
+            Some(charge) => charge,
+            None => {
+                self.send(batch);
+                self.outgoing.flush();
+                self.budget.take(bytes, limit).await
+            }
+        }
     }
 
     /// Sends the replies that are ready.
@@ -306,10 +315,6 @@ impl Connection {
             self.outgoing.enqueue(replies);
             self.outgoing.flush();
         }
-    }
-
-    fn limit(&self) -> usize {
-        LEAST_BUDGET.max(4 * self.session.message_limit() as usize)
     }
 
     /// Sees the last replies off.

@@ -81,9 +81,14 @@ impl InFlight {
         self.ended.notify_one();
     }
 
+    /// Are there fewer than so many requests?
+    pub(super) fn is_below(&self, count: usize) -> bool {
+        self.state.lock().requests < count
+    }
+
     /// Waits until there are fewer than so many requests. One task at a time may wait.
     pub(super) async fn below(&self, count: usize) {
-        while self.state.lock().requests >= count {
+        while !self.is_below(count) {
             self.ended.notified().await;
         }
     }

@@ -83,7 +83,7 @@ impl Gated {
 }
 
 /// Waits until something is so.
-pub fn until(is_so: impl Fn() -> bool) {
+pub fn until(mut is_so: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !is_so() {
         assert!(begin.elapsed() < PATIENCE, "it does not come to that");

@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use ninering::{
     mount::MountOptions,
@@ -60,7 +60,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let component = std::fs::read(&arguments.wasm).with_context(|| arguments.wasm.display().to_string())?;
-    let peers = Peers::new(&component)?;
+    let peers = Peers::new(&component).map_err(peer_error)?;
     let ours = Runtime::new()?;
     let program = ours.compile("fsbench".into(), &component)?;
     let mut results: BTreeMap<(usize, String), BTreeMap<Way, Vec<f64>>> = BTreeMap::new();
@@ -69,8 +69,8 @@ fn main() -> Result<()> {
             let directory = tempfile::tempdir_in(&arguments.directory)?;
             let output = match way {
                 Way::Ninering => runtime.block_on(on_ninering(&program, directory.path()))?,
-                Way::Preopen => runtime.block_on(peers.run(directory.path(), false))?,
-                Way::Blocking => runtime.block_on(peers.run(directory.path(), true))?,
+                Way::Preopen => runtime.block_on(peers.run(directory.path(), false)).map_err(peer_error)?,
+                Way::Blocking => runtime.block_on(peers.run(directory.path(), true)).map_err(peer_error)?,
                 Way::Native => natively(&arguments.native, directory.path())?,
             };
             for (place, line) in output.lines().enumerate() {
@@ -129,6 +129,10 @@ fn natively(program: &Path, directory: &Path) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
+fn peer_error(error: wasmtime::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error:?}")
+}
+
 struct State {
     wasi: WasiCtx,
     table: ResourceTable,
@@ -147,7 +151,7 @@ struct Peers {
 }
 
 impl Peers {
-    fn new(program: &[u8]) -> Result<Self> {
+    fn new(program: &[u8]) -> wasmtime::Result<Self> {
         let engine = Engine::new(&Config::new())?;
         let component = ninering::program::as_component("fsbench", program)?;
         let component = Component::new(&engine, component)?;
@@ -156,7 +160,7 @@ impl Peers {
         Ok(Self { component, linker })
     }
 
-    async fn run(&self, directory: &Path, blocking: bool) -> Result<String> {
+    async fn run(&self, directory: &Path, blocking: bool) -> wasmtime::Result<String> {
         let output = MemoryOutputPipe::new(1 << 20);
         let wasi = WasiCtx::builder()
             .args(&["fsbench", GUEST_PATH])
@@ -168,7 +172,7 @@ impl Peers {
         let mut store = Store::new(self.component.engine(), State { wasi, table: ResourceTable::new() });
         let command = WasiCommand::instantiate_async(&mut store, &self.component, &self.linker).await?;
         if command.wasi_cli_run().call_run(&mut store).await?.is_err() {
-            bail!("fsbench failed on a preopened directory");
+            return Err(wasmtime::format_err!("fsbench failed on a preopened directory"));
         }
         Ok(String::from_utf8(output.contents().into())?)
     }

@@ -1,0 +1,163 @@
+//! A server with a tree in memory, and a ring in memory that leads to it.
+#![allow(dead_code, unreachable_pub, unused_imports, unused_macros, reason = "each test uses a part of this")]
+
+mod ring;
+mod server;
+
+use ninering_client::{
+    Error, Mount, Options, Outcome,
+    vfs::{OpenFlags, Value},
+};
+use ninering_wire::{Attributes, Errno};
+pub use ring::MemoryRing;
+pub use server::{Server, encode};
+
+pub const READ: OpenFlags = OpenFlags { read: true, follow: true, ..NONE };
+pub const WRITE: OpenFlags = OpenFlags { write: true, follow: true, ..NONE };
+pub const CREATE: OpenFlags = OpenFlags { create: true, read: true, ..WRITE };
+pub const PATH: OpenFlags = OpenFlags { follow: true, ..NONE };
+pub const NONE: OpenFlags = OpenFlags {
+    read: false,
+    write: false,
+    append: false,
+    create: false,
+    exclusive: false,
+    directory: false,
+    truncate: false,
+    follow: false,
+    sync: false,
+    data_sync: false,
+};
+
+pub type Result<T = Value> = std::result::Result<T, Error>;
+
+/// A mount, the ring below it, and the server below that.
+pub struct Fixture {
+    pub ring: MemoryRing,
+    pub mount: Mount<MemoryRing>,
+}
+
+pub fn options() -> Options {
+    Options { aname: "/".into(), uname: "tester".into(), n_uname: 1000, msize: 64 * 1024 }
+}
+
+pub fn errno(errno: Errno) -> Result {
+    Err(Error::Errno(errno))
+}
+
+/// Begins an operation and runs it to its end, whatever order the ring answers in.
+macro_rules! run {
+    ($fixture:expr, $($call:tt)*) => {{
+        let outcome = $fixture.mount.run(async move |vfs| vfs.$($call)*.await);
+        $fixture.finish(outcome)
+    }};
+}
+pub(crate) use run;
+
+impl Fixture {
+    pub fn new(server: Server) -> Self {
+        Self::with_ring(MemoryRing::new(server, 64))
+    }
+
+    pub fn with_ring(ring: MemoryRing) -> Self {
+        let fixture = Self::not_started(ring);
+        let started = fixture.mount.start(options());
+        fixture.finish(started).expect("the mount starts");
+        fixture
+    }
+
+    pub fn not_started(ring: MemoryRing) -> Self {
+        Self { mount: Mount::new(ring.clone()), ring }
+    }
+
+    /// The outcome of an operation, once the ring has answered all that is needed.
+    pub fn finish(&self, outcome: Outcome<Value>) -> Result {
+        let token = match outcome {
+            Outcome::Complete(result) => return result,
+            Outcome::Pending(token) => token,
+        };
+        loop {
+            let mut completions = self.mount.reap();
+            if let Some(place) = completions.iter().position(|&(other, _)| other == token) {
+                return completions.swap_remove(place).1;
+            }
+            assert!(self.ring.serve_any(), "the operation waits, and nothing is in flight");
+        }
+    }
+
+    pub fn open(&self, path: &str, flags: OpenFlags) -> Result<u32> {
+        self.open_at(0, path, flags)
+    }
+
+    pub fn open_at(&self, directory: u32, path: &str, flags: OpenFlags) -> Result<u32> {
+        let path = path.to_owned();
+        match run!(self, open(directory, path, flags, 0o644))? {
+            Value::Opened { node, .. } => Ok(node),
+            other => panic!("open yields {other:?}"),
+        }
+    }
+
+    pub fn read(&self, node: u32, offset: u64, bytes: u32) -> Result<Vec<u8>> {
+        let (iter, extent) = self.ring.buffer(bytes);
+        let result = run!(self, read(node, offset, iter, bytes.into()));
+        match result? {
+            Value::Count(count) => Ok(self.ring.bytes(extent)[..count as usize].to_vec()),
+            other => panic!("read yields {other:?}"),
+        }
+    }
+
+    pub fn write(&self, node: u32, offset: u64, bytes: &[u8]) -> Result<u64> {
+        let iter = self.ring.filled_buffer(bytes);
+        let count = bytes.len() as u64;
+        match run!(self, write(node, offset, iter, count))? {
+            Value::Count(count) => Ok(count),
+            other => panic!("write yields {other:?}"),
+        }
+    }
+
+    pub fn stat(&self, path: &str, follow: bool) -> Result<Attributes> {
+        self.stat_at(0, path, follow)
+    }
+
+    pub fn stat_at(&self, directory: u32, path: &str, follow: bool) -> Result<Attributes> {
+        let path = path.to_owned();
+        match run!(self, stat_at(directory, path, follow))? {
+            Value::Attributes(attributes) => Ok(attributes),
+            other => panic!("stat-at yields {other:?}"),
+        }
+    }
+
+    /// All names in a directory.
+    pub fn list(&self, path: &str) -> Result<Vec<String>> {
+        let node = self.open(path, READ)?;
+        let mut names = Vec::new();
+        let mut offset = 0;
+        loop {
+            match run!(self, read_directory(node, offset))? {
+                Value::Entries { end: true, .. } => break,
+                Value::Entries { entries, .. } => {
+                    offset = entries.last().expect("an end without entries says so").offset;
+                    names.extend(entries.into_iter().map(|entry| String::from_utf8(entry.name).unwrap()));
+                }
+                other => panic!("read-directory yields {other:?}"),
+            }
+        }
+        self.mount.close(node);
+        Ok(names)
+    }
+
+    /// Lets the ring answer everything, and checks that client and server agree that nothing but the root and
+    /// `nodes` more fids are left.
+    pub fn assert_no_leak(&self, nodes: usize) {
+        self.mount.reap();
+        while self.ring.serve_any() {
+            self.mount.reap();
+        }
+        self.mount.reap();
+        assert_eq!(self.mount.session().tags_in_use(), 0, "tags");
+        assert_eq!(self.mount.session().fids_in_use(), 1 + nodes, "fids");
+        assert_eq!(self.ring.server().fids(), 1 + nodes, "fids of the server");
+        assert_eq!(self.ring.server().misuse(), None);
+        assert_eq!(self.ring.leases(), 0, "leases");
+    }
+}

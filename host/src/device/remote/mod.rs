@@ -1,0 +1,262 @@
+//! A connection to a 9P server elsewhere as a device.
+//!
+//! Requests go from the ring's descriptors to the socket, and replies from the socket to the descriptors, each in one
+//! system call and with no copy in between but for what of a reply comes along with its header.
+//!
+//! [`Device::kick`] sends what the socket takes at once on the caller's thread. The rest is for two tasks: one writes,
+//! one reads and calls the interrupt when it has returned chains. Nothing is waited for but the socket.
+//!
+//! Neither side is trusted. A request whose header lies is returned with nothing written. A server that answers what
+//! it was not asked, or with more than there is space for, breaks the device; so does the end of the connection.
+
+mod receive;
+mod send;
+mod stream;
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
+
+use ninering_wire::{Header, RREAD_LEN};
+use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
+use tokio::{sync::Notify, task::AbortHandle};
+
+pub use self::stream::{ConnectError, Stream, connect};
+use self::{
+    receive::read_replies,
+    send::{AfterFlush, Flushed, Frame, Writer, write_requests},
+};
+use super::{Chain, Device, DeviceQueue};
+use crate::region::Region;
+
+/// The most bytes that `kick` sends on its caller's thread; the rest is left to the task.
+const MOST_AT_ONCE: usize = 64 << 10;
+/// `Tversion`.
+const TVERSION: u8 = 100;
+
+/// A device that is a connection to a 9P server.
+///
+/// When it is dropped, the connection is closed.
+pub struct RemoteDevice {
+    shared: Arc<Shared>,
+    tasks: [AbortHandle; 2],
+}
+
+impl RemoteDevice {
+    /// The device that sends what is in `queue` to `stream`. It calls `interrupt` when it has returned chains other
+    /// than within [`Device::kick`] and [`Device::close`], from a task of the runtime, holding no lock.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime: the connection lives in the one that this is called in.
+    pub fn start(queue: DeviceQueue, stream: impl Into<Stream>, interrupt: Arc<dyn Fn() + Send + Sync>) -> Self {
+        let shared = Arc::new(Shared {
+            region: Arc::clone(queue.region()),
+            stream: stream.into(),
+            gate: RwLock::new(()),
+            requests: Mutex::new(Requests { queue, outstanding: HashMap::new(), msize: u32::MAX, broken: None }),
+            writer: Mutex::new(Writer::default()),
+            kicked: Notify::new(),
+            interrupt,
+        });
+        let writer = tokio::spawn(write_requests(Arc::clone(&shared)));
+        let reader = tokio::spawn(read_replies(Arc::clone(&shared)));
+        Self { shared, tasks: [writer.abort_handle(), reader.abort_handle()] }
+    }
+
+    /// Requests that were taken from the ring and not returned yet.
+    pub fn outstanding(&self) -> usize {
+        self.shared.requests.lock().outstanding.len()
+    }
+}
+
+impl Device for RemoteDevice {
+    fn kick(&mut self) {
+        if self.shared.requests.lock().return_if_broken() {
+            return;
+        }
+        // Where the task is at it, it is told to look again.
+        if let Some(mut writer) = self.shared.writer.try_lock() {
+            match self.shared.flush(&mut writer, MOST_AT_ONCE) {
+                Ok(Flushed { after: AfterFlush::Idle | AfterFlush::Gone, .. }) => return,
+                Ok(_) => {}
+                // To fail is for the task, which may call the interrupt.
+                Err(reason) => writer.failed = Some(reason),
+            }
+        }
+        self.shared.kicked.notify_one();
+    }
+
+    fn broken(&self) -> Option<String> {
+        self.shared.requests.lock().broken.clone()
+    }
+
+    fn close(&mut self) {
+        self.shared.fail("the connection was closed".into());
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for RemoteDevice {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl std::fmt::Debug for RemoteDevice {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("RemoteDevice").field("stream", &self.shared.stream).finish_non_exhaustive()
+    }
+}
+
+/// What the device and its tasks have in common. Locks are taken in the order `writer`, `gate`, `requests`.
+struct Shared {
+    region: Arc<Region>,
+    stream: Stream,
+    /// Held shared while bytes are moved between the region and the socket. Who ends the device holds it alone as
+    /// it returns the chains, so that none is touched after it was returned.
+    gate: RwLock<()>,
+    requests: Mutex<Requests>,
+    writer: Mutex<Writer>,
+    kicked: Notify,
+    interrupt: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// The queue, and what was taken from it.
+struct Requests {
+    queue: DeviceQueue,
+    /// By tag; never more than the queue's size.
+    outstanding: HashMap<u16, Request>,
+    /// The longest message, as negotiated.
+    msize: u32,
+    broken: Option<String>,
+}
+
+/// A request that is being sent or waits for its reply.
+struct Request {
+    chain: Chain,
+    /// Is all of it in the socket? Before, its memory is needed.
+    sent: bool,
+    /// The length of the reply, where that was there before all was sent.
+    answered: Option<u32>,
+    /// The `msize` that a `Tversion` offers.
+    offered: Option<u32>,
+}
+
+impl Requests {
+    /// Takes the next request that can be sent; returns others at once, and counts them in `returned`.
+    fn next(&mut self, region: &Region, returned: &mut usize) -> Option<Frame> {
+        while let Some(chain) = self.queue.pop() {
+            match self.accept(region, &chain) {
+                Some((frame, offered)) => {
+                    let request = Request { chain, sent: false, answered: None, offered };
+                    self.outstanding.insert(frame.tag, request);
+                    return Some(frame);
+                }
+                None => {
+                    tracing::debug!(head = chain.head(), "a request that cannot be sent");
+                    self.queue.complete(chain, 0);
+                    *returned += 1;
+                }
+            }
+        }
+        None
+    }
+
+    /// Checks that a chain is a request. What was checked is sent from a copy.
+    fn accept(&self, region: &Region, chain: &Chain) -> Option<(Frame, Option<u32>)> {
+        let mut front = [0; RREAD_LEN];
+        let front_len = region.payload(chain.readable()).ok()?.copy_to(&mut front);
+        let header = Header::decode(&front[..front_len]).ok()?;
+        let offered = (header.kind == TVERSION && front_len == RREAD_LEN).then(|| count(&front));
+        let good = header.size == chain.readable_len()
+            // Room for an Rlerror.
+            && chain.writable_len() as usize >= RREAD_LEN
+            && (header.size <= self.msize || offered.is_some())
+            && !self.outstanding.contains_key(&header.tag);
+        let frame = Frame {
+            tag: header.tag,
+            front,
+            front_len,
+            readable: SmallVec::from_slice(chain.readable()),
+            len: header.size as usize,
+        };
+        good.then_some((frame, offered))
+    }
+
+    /// All of a request is in the socket. Tells whether it was returned by that.
+    fn sent(&mut self, tag: u16) -> bool {
+        match self.outstanding.get_mut(&tag) {
+            Some(Request { answered: Some(written), .. }) => {
+                let written = *written;
+                self.complete(tag, written)
+            }
+            Some(request) => {
+                request.sent = true;
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// All of a reply is in its place. Tells whether the request was returned by that.
+    fn answered(&mut self, tag: u16, written: u32) -> bool {
+        match self.outstanding.get_mut(&tag) {
+            Some(request) if !request.sent => {
+                request.answered = Some(written);
+                false
+            }
+            _ => self.complete(tag, written),
+        }
+    }
+
+    fn complete(&mut self, tag: u16, written: u32) -> bool {
+        let Entry::Occupied(request) = self.outstanding.entry(tag) else { return false };
+        self.queue.complete(request.remove().chain, written);
+        true
+    }
+
+    /// Where the device is broken, returns all there is with nothing written.
+    fn return_if_broken(&mut self) -> bool {
+        if self.broken.is_none() {
+            return false;
+        }
+        for (_, request) in self.outstanding.drain() {
+            self.queue.complete(request.chain, 0);
+        }
+        // A driver that goes on adding meanwhile kicks again.
+        for _ in 0..self.queue.layout().size {
+            let Some(chain) = self.queue.pop() else { break };
+            self.queue.complete(chain, 0);
+        }
+        true
+    }
+}
+
+/// The `count` of an `Rread`, or the `msize` of a version message.
+fn count(front: &[u8; RREAD_LEN]) -> u32 {
+    let [.., a, b, c, d] = *front;
+    u32::from_le_bytes([a, b, c, d])
+}
+
+impl Shared {
+    /// Breaks the device, unless it is broken: returns all chains. Tells whether it was this that broke it.
+    fn fail(&self, reason: String) -> bool {
+        let _gate = self.gate.write();
+        let mut requests = self.requests.lock();
+        if requests.broken.is_some() {
+            return false;
+        }
+        tracing::debug!(%reason, "a remote device ends");
+        requests.broken = Some(reason);
+        requests.return_if_broken();
+        drop(requests);
+        // Wakes the tasks, which then end.
+        self.stream.shut_down();
+        self.kicked.notify_one();
+        true
+    }
+}
