@@ -3,7 +3,10 @@
 //! It may be descriptors of a ring, which the other side can change at any moment, or a buffer of a socket. So
 //! there are no references into it: bytes are copied in and out by volatile access, or moved by the kernel.
 
-use std::{io, os::fd::{AsRawFd, BorrowedFd}};
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+};
 
 use smallvec::SmallVec;
 use vm_memory::VolatileSlice;
@@ -96,9 +99,7 @@ impl<'a> Payload<'a> {
     pub fn read_from_file(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
         let (_guards, vectors) = self.vectors();
         // SAFETY: each vector names memory that `self` holds a slice of, and the guards keep it mapped.
-        self.transfer(|| unsafe {
-            libc::preadv(file.as_raw_fd(), vectors.as_ptr(), vectors.len() as _, offset as _)
-        })
+        self.transfer(|| unsafe { libc::preadv(file.as_raw_fd(), vectors.as_ptr(), vectors.len() as _, offset as _) })
     }
 
     /// Writes the front of it to a file at `offset` (`pwritev`).
@@ -108,9 +109,7 @@ impl<'a> Payload<'a> {
     pub fn write_to_file(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
         let (_guards, vectors) = self.vectors();
         // SAFETY: as in `read_from_file`.
-        self.transfer(|| unsafe {
-            libc::pwritev(file.as_raw_fd(), vectors.as_ptr(), vectors.len() as _, offset as _)
-        })
+        self.transfer(|| unsafe { libc::pwritev(file.as_raw_fd(), vectors.as_ptr(), vectors.len() as _, offset as _) })
     }
 
     /// Reads from a stream, such as a socket (`readv`); 0 at its end.
@@ -134,12 +133,9 @@ impl<'a> Payload<'a> {
     }
 
     fn vectors(&self) -> (SmallVec<[vm_memory::volatile_memory::PtrGuardMut; 4]>, SmallVec<[libc::iovec; 4]>) {
-        let guards: SmallVec<[_; 4]> =
-            self.pieces.iter().take(MOST_PIECES).map(VolatileSlice::ptr_guard_mut).collect();
-        let vectors = guards
-            .iter()
-            .map(|guard| libc::iovec { iov_base: guard.as_ptr().cast(), iov_len: guard.len() })
-            .collect();
+        let guards: SmallVec<[_; 4]> = self.pieces.iter().take(MOST_PIECES).map(VolatileSlice::ptr_guard_mut).collect();
+        let vectors =
+            guards.iter().map(|guard| libc::iovec { iov_base: guard.as_ptr().cast(), iov_len: guard.len() }).collect();
         (guards, vectors)
     }
 

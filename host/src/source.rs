@@ -31,9 +31,7 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
     /// It has none of the known beginnings.
-    #[error(
-        "'{0}' is no source of files: write dir:PATH, mem:, tcp://HOST:PORT/ANAME or unix:///SOCKET?aname=ANAME"
-    )]
+    #[error("'{0}' is no source of files: write dir:PATH, mem:, tcp://HOST:PORT/ANAME or unix:///SOCKET?aname=ANAME")]
     Unknown(String),
     /// `dir:` without a path.
     #[error("'dir:' needs the path of a directory behind it")]

@@ -22,7 +22,7 @@ use ninering::{
     server::{Server, ServerOptions},
 };
 use ninering_wire::{
-    Errno, Frame, NOFID, NOTAG, NONUNAME, Names, Rmessage, Str, Tmessage, VERSION_9P2000L, getattr,
+    Errno, Frame, NOFID, NONUNAME, NOTAG, Names, Rmessage, Str, Tmessage, VERSION_9P2000L, getattr,
     lopen::{RDONLY, RDWR},
 };
 

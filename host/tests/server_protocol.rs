@@ -11,7 +11,7 @@ use ninering::{
     server::{Server, ServerOptions, Session},
 };
 use ninering_wire::{
-    Errno, Frame, Lock, LockType, NOFID, NOTAG, NONUNAME, Names, Rmessage, SetAttributes, Str, TWRITE_LEN, Tmessage,
+    Errno, Frame, Lock, LockType, NOFID, NONUNAME, NOTAG, Names, Rmessage, SetAttributes, Str, TWRITE_LEN, Tmessage,
     lopen::{EXCL, RDONLY, RDWR, TRUNC, WRONLY},
     setattr,
 };
@@ -67,8 +67,7 @@ fn one_of_each(fid: u32) -> Vec<Tmessage<'static>> {
 
 /// Those that are refused, whatever they are about.
 fn unsupported(fid: u32) -> Vec<Tmessage<'static>> {
-    let lock =
-        Lock { kind: LockType::Read, start: 0, length: 0, proc_id: 1, client_id: Str(b"client") };
+    let lock = Lock { kind: LockType::Read, start: 0, length: 0, proc_id: 1, client_id: Str(b"client") };
     vec![
         Tmessage::Txattrwalk { fid, newfid: fid, name: Str(b"user.a") },
         Tmessage::Txattrcreate { fid, name: Str(b"user.a"), size: 10, flags: 0 },
@@ -189,8 +188,7 @@ fn what_is_not_offered_is_said_so() {
     for message in unsupported(ROOT) {
         assert_eq!(client.call(&message, &[]).unwrap_err(), Errno::EOPNOTSUPP, "{message:?}");
     }
-    let attach =
-        Tmessage::Tattach { fid: 1, afid: 7, uname: Str(b""), aname: Str(b""), n_uname: NONUNAME };
+    let attach = Tmessage::Tattach { fid: 1, afid: 7, uname: Str(b""), aname: Str(b""), n_uname: NONUNAME };
     assert_eq!(client.done(&attach).unwrap_err(), Errno::EBADF, "there are no afids");
     client.done(&Tmessage::Tflush { oldtag: 0 }).unwrap();
     client.done(&Tmessage::Tflush { oldtag: 12_345 }).unwrap();

@@ -121,7 +121,7 @@ fn request<'a>((kind, [fid, other], [name, second], [one, two, three], names): &
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_bytes_are_answered(

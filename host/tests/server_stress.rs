@@ -5,13 +5,13 @@ mod common;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use common::{Client, Direct, ROOT, fresh, serving::PATIENCE};
+use common::{Client, Direct, ROOT, serving::PATIENCE};
 use ninering::{
     backend::MemBackend,
     server::{Server, ServerOptions},
@@ -39,20 +39,15 @@ impl Random {
 }
 
 /// Runs it on so many threads, and fails if one hangs.
-fn together(threads: u64, run: impl Fn(u64) + Sync) {
-    let ended = AtomicUsize::new(0);
+fn together(threads: u64, run: impl Fn(Random) + Sync) {
     let begin = Instant::now();
     thread::scope(|scope| {
-        for seed in 1..=threads {
-            let (run, ended) = (&run, &ended);
-            scope.spawn(move || {
-                run(seed);
-                ended.fetch_add(1, SeqCst);
-            });
-        }
-        while ended.load(SeqCst) < threads as usize {
+        let run = &run;
+        let seed = |number: u64| Random(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let running: Vec<_> = (1..=threads).map(|number| scope.spawn(move || run(seed(number)))).collect();
+        while !running.iter().all(|thread| thread.is_finished()) {
             if begin.elapsed() > 3 * PATIENCE {
-                eprintln!("a thread hangs, or has failed");
+                eprintln!("a thread hangs");
                 std::process::abort();
             }
             thread::sleep(Duration::from_millis(5));
@@ -73,10 +68,9 @@ fn check_tree(client: &mut Client) -> usize {
             assert_eq!(entry.qid.path, child_attributes.qid.path);
             count += 1;
             if child_attributes.mode & mode::IFMT == mode::IFDIR {
-                let up = fresh();
-                let names: Vec<_> = child.split('/').filter(|name| !name.is_empty()).chain([".."]).collect();
-                assert_eq!(client.walk(ROOT, up, &names).unwrap().last().unwrap().path, attributes.qid.path);
-                client.clunk(up).unwrap();
+                let fid = client.at(&child).unwrap();
+                assert_eq!(client.walk(fid, fid, &[".."]).unwrap()[0].path, attributes.qid.path);
+                client.clunk(fid).unwrap();
                 subdirectories += 1;
                 directories.push(child);
             } else {
@@ -91,6 +85,18 @@ fn check_tree(client: &mut Client) -> usize {
     count
 }
 
+/// Removes all that is in a directory.
+fn remove_all(client: &mut Client, path: &str) {
+    for entry in client.list(path, 4096).unwrap() {
+        if entry.qid.kind.is_dir() {
+            remove_all(client, &format!("{path}/{}", entry.name));
+            client.unlink(path, &entry.name, AT_REMOVEDIR).unwrap();
+        } else {
+            client.unlink(path, &entry.name, 0).unwrap();
+        }
+    }
+}
+
 #[test]
 fn trees_are_changed_by_many_sessions() {
     const DIRECTORIES: [&str; 7] = ["", "a", "b", "a/a", "a/b", "b/a", "a/a/a"];
@@ -98,9 +104,8 @@ fn trees_are_changed_by_many_sessions() {
     let server = Server::new(Arc::new(MemBackend::default()), ServerOptions::default());
     let mut client = Client::attached(Arc::clone(&server));
     let before = client.statfs(ROOT).unwrap();
-    together(6, |seed| {
+    together(6, |mut random| {
         let mut client = Client::attached(Arc::clone(&server));
-        let mut random = Random(seed * 0x9e37_79b9_7f4a_7c15);
         for _ in 0..6000 {
             let (from, to) = (random.choose(&DIRECTORIES), random.choose(&DIRECTORIES));
             let (name, new_name) = (random.choose(&NAMES), random.choose(&NAMES));
@@ -133,23 +138,7 @@ fn trees_are_changed_by_many_sessions() {
 
     assert!(check_tree(&mut client) > 0);
     // When all is removed, all space is free.
-    for depth in (0..10).rev() {
-        let mut level = vec![String::new()];
-        for _ in 0..depth {
-            let directories = level.iter().flat_map(|path| {
-                let entries = client.list(path, 4096).unwrap_or_default();
-                entries.into_iter().filter(|entry| entry.qid.kind.is_dir()).map(move |entry| format!("{path}/{}", entry.name))
-            });
-            level = directories.collect();
-        }
-        for path in level {
-            for entry in client.list(&path, 4096).unwrap() {
-                let flags = if entry.qid.kind.is_dir() { AT_REMOVEDIR } else { 0 };
-                client.unlink(&path, &entry.name, flags).unwrap();
-            }
-        }
-    }
-    assert_eq!(client.names(""), Vec::<String>::new());
+    remove_all(&mut client, "");
     assert_eq!(client.statfs(ROOT).unwrap(), before);
 }
 
@@ -161,9 +150,9 @@ fn one_session_is_used_by_many_threads() {
     let mut client = Client::of_session(Arc::clone(&session));
     client.mkdir("", "d").unwrap();
     client.make("", "f", b"contents");
-    together(6, |seed| {
+    let before = session.fid_count();
+    together(6, |mut random| {
         let mut client = Client::new(Direct { session: Arc::clone(&session), space: None });
-        let mut random = Random(seed * 0x9e37_79b9_7f4a_7c15);
         for _ in 0..20_000 {
             let (fid, newfid) = (1 + random.below(6) as u32, 1 + random.below(6) as u32);
             let name = random.choose(&["f", "g", "d"]);
@@ -189,7 +178,7 @@ fn one_session_is_used_by_many_threads() {
     for fid in 1..=6 {
         let _ = client.clunk(fid);
     }
-    assert_eq!(session.fid_count(), 1 + 1, "the root, and the one of `make`... all others were clunked");
+    assert_eq!(session.fid_count(), before);
 }
 
 #[test]
@@ -197,11 +186,12 @@ fn appends_are_whole() {
     let server = Server::new(Arc::new(MemBackend::default()), ServerOptions::default());
     let mut client = Client::attached(Arc::clone(&server));
     client.make("", "log", b"");
-    together(4, |seed| {
+    together(4, |mut random| {
+        let byte = random.below(256) as u8;
         let mut client = Client::attached(Arc::clone(&server));
         let fid = client.open("log", WRONLY | APPEND).unwrap();
         for _ in 0..2000 {
-            assert_eq!(client.write(fid, 0, &[seed as u8; 37]).unwrap(), 37);
+            assert_eq!(client.write(fid, 0, &[byte; 37]).unwrap(), 37);
         }
     });
     let log = client.contents("log").unwrap();

@@ -2,9 +2,7 @@
 //!
 //! The fids are the caller's, from [`FIRST_FOREIGN_FID`] up, so that they never meet those of [`vfs`](crate::vfs).
 
-use ninering_wire::{
-    Attributes, Errno, NOFID, Names, Qid, Rmessage, SetAttributes, Statfs, Str, Tmessage, getattr,
-};
+use ninering_wire::{Attributes, Errno, NOFID, Names, Qid, Rmessage, SetAttributes, Statfs, Str, Tmessage, getattr};
 
 use crate::{
     error::Error,
@@ -131,9 +129,7 @@ impl<I> Request<I> {
             &Self::Readlink { fid } => Tmessage::Treadlink { fid: foreign(fid)? },
             &Self::Getattr { fid } => Tmessage::Tgetattr { fid: foreign(fid)?, request_mask: getattr::BASIC },
             &Self::Setattr { fid, changes } => Tmessage::Tsetattr { fid: foreign(fid)?, attributes: changes },
-            &Self::Fsync { fid, data_only } => {
-                Tmessage::Tfsync { fid: foreign(fid)?, datasync: data_only.into() }
-            }
+            &Self::Fsync { fid, data_only } => Tmessage::Tfsync { fid: foreign(fid)?, datasync: data_only.into() },
             &Self::Link { dfid, fid, ref name } => {
                 Tmessage::Tlink { dfid: foreign(dfid)?, fid: foreign(fid)?, name: Str(name) }
             }

@@ -60,12 +60,7 @@ impl Ring for HostRing {
         self.max_header
     }
 
-    fn add(
-        &self,
-        header: &[u8],
-        reply_len: u32,
-        payload: Option<Transfer<'_, IovIter>>,
-    ) -> Result<u32, AddError> {
+    fn add(&self, header: &[u8], reply_len: u32, payload: Option<Transfer<'_, IovIter>>) -> Result<u32, AddError> {
         // Without payload there is nothing to map, and the iter component need not be asked.
         let Some(Transfer { iter, direction, bytes, max_segments }) = payload else {
             return self.queue.add(header, &[], reply_len, &[]).map_err(AddError::from);
@@ -170,12 +165,7 @@ impl VfsGuest for Component {
         completions(with_mount(|mount| mount.abort(&reason)))
     }
 
-    fn open(
-        directory: wit_vfs::Node,
-        path: String,
-        flags: wit_vfs::OpenFlags,
-        mode: u32,
-    ) -> wit_vfs::Outcome {
+    fn open(directory: wit_vfs::Node, path: String, flags: wit_vfs::OpenFlags, mode: u32) -> wit_vfs::Outcome {
         let has = |flag| flags.contains(flag);
         let flags = OpenFlags {
             read: has(wit_vfs::OpenFlags::READ),
@@ -377,20 +367,14 @@ fn request(message: wit_client::TMessage) -> Result<Request<IovIter>, Errno> {
         TMessage::Setattr(wit_client::TSetattr { fid, changes }) => {
             Request::Setattr { fid, changes: changes.try_into()? }
         }
-        TMessage::Readdir(wit_client::TReaddir { fid, offset, count }) => {
-            Request::Readdir { fid, offset, count }
-        }
+        TMessage::Readdir(wit_client::TReaddir { fid, offset, count }) => Request::Readdir { fid, offset, count },
         TMessage::Fsync(wit_client::TFsync { fid, data_only }) => Request::Fsync { fid, data_only },
         TMessage::Link(wit_client::TLink { dfid, fid, name }) => Request::Link { dfid, fid, name },
-        TMessage::Mkdir(wit_client::TMkdir { dfid, name, mode, gid }) => {
-            Request::Mkdir { dfid, name, mode, gid }
-        }
+        TMessage::Mkdir(wit_client::TMkdir { dfid, name, mode, gid }) => Request::Mkdir { dfid, name, mode, gid },
         TMessage::Renameat(wit_client::TRenameat { olddirfid, oldname, newdirfid, newname }) => {
             Request::Renameat { olddirfid, oldname, newdirfid, newname }
         }
-        TMessage::Unlinkat(wit_client::TUnlinkat { dirfid, name, flags }) => {
-            Request::Unlinkat { dirfid, name, flags }
-        }
+        TMessage::Unlinkat(wit_client::TUnlinkat { dirfid, name, flags }) => Request::Unlinkat { dirfid, name, flags },
         TMessage::Statfs(fid) => Request::Statfs { fid },
         TMessage::Read(io) => Request::Read(tio(io, iter::Direction::Dest)?),
         TMessage::Write(io) => Request::Write(tio(io, iter::Direction::Source)?),

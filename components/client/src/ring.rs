@@ -74,12 +74,7 @@ pub trait Ring: 'static {
     ///
     /// # Errors
     /// See [`AddError`]; all or nothing.
-    fn add(
-        &self,
-        header: &[u8],
-        reply_len: u32,
-        payload: Option<Transfer<'_, Self::Iter>>,
-    ) -> Result<u32, AddError>;
+    fn add(&self, header: &[u8], reply_len: u32, payload: Option<Transfer<'_, Self::Iter>>) -> Result<u32, AddError>;
     /// Tells the device that there are new chains.
     fn kick(&self);
     /// Takes the chains that the device has returned since.

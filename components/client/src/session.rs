@@ -362,11 +362,7 @@ impl<R: Ring> Session<R> {
     }
 
     /// What `read` makes of an answer. It gets the right kind of message, so there is nothing that it does not take.
-    pub(crate) fn read<T>(
-        &self,
-        answer: &Answer,
-        read: impl FnOnce(Rmessage<'_>) -> Option<T>,
-    ) -> Result<T, Error> {
+    pub(crate) fn read<T>(&self, answer: &Answer, read: impl FnOnce(Rmessage<'_>) -> Option<T>) -> Result<T, Error> {
         let message = answer.message().map_err(|violation| self.break_off(&violation.to_string()))?;
         Ok(read(message?).ok_or(Errno::EIO)?)
     }
@@ -470,12 +466,7 @@ impl<R: Ring> Session<R> {
     ///
     /// # Errors
     /// The server's.
-    pub async fn attach(
-        self: &Rc<Self>,
-        uname: &str,
-        aname: &str,
-        n_uname: u32,
-    ) -> Result<(Fid<R>, Qid), Error> {
+    pub async fn attach(self: &Rc<Self>, uname: &str, aname: &str, n_uname: u32) -> Result<(Fid<R>, Qid), Error> {
         let fid = self.allocate_fid()?;
         let (uname, aname) = (uname.into(), aname.into());
         let message = Tmessage::Tattach { fid, afid: NOFID, uname, aname, n_uname };
@@ -627,9 +618,8 @@ impl State {
             Some(&[low, high]) => usize::from(u16::from_le_bytes([low, high])),
             _ => usize::MAX,
         };
-        let is_it = |slot: &Slot| {
-            slot.token == used.token && matches!(slot.state, SlotState::InFlight | SlotState::Abandoned)
-        };
+        let is_it =
+            |slot: &Slot| slot.token == used.token && matches!(slot.state, SlotState::InFlight | SlotState::Abandoned);
         let index = if self.slots.get(named).is_some_and(is_it) {
             named
         } else {

@@ -169,8 +169,7 @@ impl<R: Ring> Session<R> {
             return Err(Errno::EIO.into());
         };
         let max_segments = self.most_segments();
-        let payload =
-            || Some(Transfer { iter: &iter, direction: Direction::Dest, bytes: count.into(), max_segments });
+        let payload = || Some(Transfer { iter: &iter, direction: Direction::Dest, bytes: count.into(), max_segments });
         let message = Tmessage::Treaddir { fid, offset, count };
         self.request(message, Cleanup::Buffer(buffer), payload, |reply| match reply {
             Rmessage::Rreaddir { count } => Some(count),

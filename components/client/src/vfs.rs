@@ -9,8 +9,7 @@ use std::{
 };
 
 use ninering_wire::{
-    AT_REMOVEDIR, Attributes, Errno, NONUNAME, Names, PATH_MAX, Qid, SetAttributes, Statfs, Tmessage, lopen,
-    mode,
+    AT_REMOVEDIR, Attributes, Errno, NONUNAME, Names, PATH_MAX, Qid, SetAttributes, Statfs, Tmessage, lopen, mode,
 };
 
 pub use crate::transfer::Entry;
@@ -181,13 +180,7 @@ impl<R: Ring> Vfs<R> {
     ///
     /// # Errors
     /// Those of `open(2)`.
-    pub async fn open(
-        &self,
-        directory: NodeNumber,
-        path: String,
-        flags: OpenFlags,
-        mode: u32,
-    ) -> Result<Value, Error> {
+    pub async fn open(&self, directory: NodeNumber, path: String, flags: OpenFlags, mode: u32) -> Result<Value, Error> {
         let base = self.node(directory)?;
         if flags.create && flags.directory || flags.exclusive && !flags.create {
             return Err(Errno::EINVAL.into());
@@ -230,12 +223,7 @@ impl<R: Ring> Vfs<R> {
         self.open_or_create_once(walker, flags, mode).await
     }
 
-    async fn open_or_create_once(
-        &self,
-        mut walker: Walker<R>,
-        flags: OpenFlags,
-        mode: u32,
-    ) -> Result<Value, Error> {
+    async fn open_or_create_once(&self, mut walker: Walker<R>, flags: OpenFlags, mode: u32) -> Result<Value, Error> {
         match walker.run(flags.follow).await? {
             Arrival::Found => self.open_found(walker, flags).await,
             Arrival::Missing(name) => self.create(walker, name, flags, mode).await,
@@ -268,13 +256,7 @@ impl<R: Ring> Vfs<R> {
     }
 
     /// Makes a file that is not there.
-    async fn create(
-        &self,
-        mut walker: Walker<R>,
-        name: Name,
-        flags: OpenFlags,
-        mode: u32,
-    ) -> Result<Value, Error> {
+    async fn create(&self, mut walker: Walker<R>, name: Name, flags: OpenFlags, mode: u32) -> Result<Value, Error> {
         // `Tlcreate` turns the directory's fid into the file's.
         let fid = walker.own_fid().await?;
         let message = Tmessage::Tlcreate {
@@ -304,13 +286,7 @@ impl<R: Ring> Vfs<R> {
     ///
     /// # Errors
     /// Those of `pread(2)`.
-    pub async fn read(
-        &self,
-        number: NodeNumber,
-        offset: u64,
-        iter: R::Iter,
-        bytes: u64,
-    ) -> Result<Value, Error> {
+    pub async fn read(&self, number: NodeNumber, offset: u64, iter: R::Iter, bytes: u64) -> Result<Value, Error> {
         let node = self.node(number)?;
         if !node.readable {
             return Err(Errno::EBADF.into());
@@ -322,13 +298,7 @@ impl<R: Ring> Vfs<R> {
     ///
     /// # Errors
     /// Those of `pwrite(2)`.
-    pub async fn write(
-        &self,
-        number: NodeNumber,
-        offset: u64,
-        iter: R::Iter,
-        bytes: u64,
-    ) -> Result<Value, Error> {
+    pub async fn write(&self, number: NodeNumber, offset: u64, iter: R::Iter, bytes: u64) -> Result<Value, Error> {
         let node = self.node(number)?;
         if !node.writable {
             return Err(Errno::EBADF.into());
@@ -557,10 +527,8 @@ impl<R: Ring> Vfs<R> {
     ) -> Result<Value, Error> {
         let (old, old_last) = self.find_parent(old_directory, old_path).await?;
         let (new, new_last) = self.find_parent(new_directory, new_path).await?;
-        let (
-            Last::Name { name: old_name, slash: old_slash },
-            Last::Name { name: new_name, slash: new_slash },
-        ) = (old_last, new_last)
+        let (Last::Name { name: old_name, slash: old_slash }, Last::Name { name: new_name, slash: new_slash }) =
+            (old_last, new_last)
         else {
             return Err(Errno::EBUSY.into());
         };

@@ -31,9 +31,7 @@ fn tag_of(request: &[u8]) -> u16 {
 
 /// Lets the server answer to requests of one type with what `reply` makes of the honest reply.
 fn lie_to(fixture: &Fixture, kind: u8, mut reply: impl FnMut(u16, Vec<u8>) -> Vec<u8> + 'static) {
-    fixture.ring.lie(move |request, honest| {
-        if request[4] == kind { reply(tag_of(request), honest) } else { honest }
-    });
+    fixture.ring.lie(move |request, honest| if request[4] == kind { reply(tag_of(request), honest) } else { honest });
 }
 
 fn reason<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
@@ -207,7 +205,10 @@ fn what_cannot_be_agreed_on_breaks_the_session() {
     assert_eq!(version(u32::MAX, "9P2000.L"), "the server answered an msize of 4294967295 to 65536");
     assert_eq!(version(0, "9P2000.L"), "the server's msize of 0 is below 4096");
     assert_eq!(version(4095, "9P2000.L"), "the server's msize of 4095 is below 4096");
-    assert!(start_reason(|_| encode(0, &Rmessage::Rversion { msize: 8192, version: "9P2000.L".into() }, &[])).contains("tag"));
+    assert!(
+        start_reason(|_| encode(0, &Rmessage::Rversion { msize: 8192, version: "9P2000.L".into() }, &[]))
+            .contains("tag")
+    );
 }
 
 /// Answers directory reads with one entry of this name.

@@ -23,11 +23,8 @@ impl Header {
     /// [`WireError::Truncated`] with fewer than [`HEADER_LEN`] bytes, [`WireError::BadSize`] where `size` says less.
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader(bytes);
-        let header = Self {
-            size: Field::read(&mut reader)?,
-            kind: Field::read(&mut reader)?,
-            tag: Field::read(&mut reader)?,
-        };
+        let header =
+            Self { size: Field::read(&mut reader)?, kind: Field::read(&mut reader)?, tag: Field::read(&mut reader)? };
         if (header.size as usize) < HEADER_LEN { Err(WireError::BadSize(header.size)) } else { Ok(header) }
     }
 

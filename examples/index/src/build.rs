@@ -24,13 +24,7 @@ pub(crate) struct Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            files,
-            bytes,
-            words,
-            postings,
-            index_bytes,
-        } = self;
+        let Self { files, bytes, words, postings, index_bytes } = self;
         write!(
             f,
             "indexed {files} files, {bytes} bytes: {words} words in {postings} places, {index_bytes} bytes of index"
@@ -52,27 +46,17 @@ pub(crate) fn build(tree: &Path, index: &Path) -> Result<Summary, Error> {
             let postings = shard.get_mut(word).expect("inserted above");
             match postings.last_mut() {
                 Some(last) if (last.file, last.line) == (file, line) => last.occurrences += 1,
-                _ => postings.push(Posting {
-                    file,
-                    line,
-                    occurrences: 1,
-                }),
+                _ => postings.push(Posting { file, line, occurrences: 1 }),
             }
         });
-        files.push(Indexed {
-            path: text.path,
-            size: text.content.len() as u64,
-        });
+        files.push(Indexed { path: text.path, size: text.content.len() as u64 });
         Ok(())
     })?;
 
     let writer = Writer::create(index)?;
     writer.put_files(&files)?;
-    let mut summary = Summary {
-        files: files.len() as u64,
-        bytes: files.iter().map(|file| file.size).sum(),
-        ..Summary::default()
-    };
+    let mut summary =
+        Summary { files: files.len() as u64, bytes: files.iter().map(|file| file.size).sum(), ..Summary::default() };
     for (number, words) in (0..).zip(&shards) {
         summary.words += words.len() as u64;
         summary.postings += words.values().map(|all| all.len() as u64).sum::<u64>();

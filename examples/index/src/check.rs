@@ -19,10 +19,7 @@ pub(crate) struct Checked {
 impl fmt::Display for Checked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { files, occurrences } = self;
-        write!(
-            f,
-            "{occurrences} occurrences of words in {files} files are all in the index, and nothing else is"
-        )
+        write!(f, "{occurrences} occurrences of words in {files} files are all in the index, and nothing else is")
     }
 }
 
@@ -54,10 +51,7 @@ pub(crate) fn check(tree: &Path, index: &Path) -> Result<Checked, Error> {
         let known = files.get(seen);
         let same = |path: &str, size| path == text.path && size == text.content.len() as u64;
         if !known.is_some_and(|known| same(&known.path, known.size)) {
-            return Err(Error::new(format!(
-                "{} is not in the index, or not with this size",
-                text.path
-            )));
+            return Err(Error::new(format!("{} is not in the index, or not with this size", text.path)));
         }
         let file = seen as u32;
         seen += 1;
@@ -71,19 +65,14 @@ pub(crate) fn check(tree: &Path, index: &Path) -> Result<Checked, Error> {
         });
         match missing {
             None => Ok(()),
-            Some((line, word)) => Err(Error::new(format!(
-                "{}:{line}: '{}' is not in the index",
-                text.path,
-                word.escape_ascii()
-            ))),
+            Some((line, word)) => {
+                Err(Error::new(format!("{}:{line}: '{}' is not in the index", text.path, word.escape_ascii())))
+            }
         }
     })?;
 
     if let Some(gone) = files.get(seen) {
-        return Err(Error::new(format!(
-            "{} is in the index and not in the tree",
-            gone.path
-        )));
+        return Err(Error::new(format!("{} is in the index and not in the tree", gone.path)));
     }
     if let Some(((word, file, line), _)) = open.iter().find(|(_, left)| **left > 0) {
         return Err(Error::new(format!(
@@ -91,8 +80,5 @@ pub(crate) fn check(tree: &Path, index: &Path) -> Result<Checked, Error> {
             word.escape_ascii()
         )));
     }
-    Ok(Checked {
-        files: seen as u64,
-        occurrences,
-    })
+    Ok(Checked { files: seen as u64, occurrences })
 }

@@ -36,9 +36,7 @@ pub(crate) fn demo(root: &Path) -> Result<(), Error> {
     for words in [&["request"][..], &["request", "buffer"], &NEEDLE] {
         let started = Instant::now();
         let matches = query::query(&index, words)?;
-        let best = matches
-            .first()
-            .map_or("nothing".into(), ToString::to_string);
+        let best = matches.first().map_or("nothing".into(), ToString::to_string);
         println!(
             "asked   '{}': {} lines in {:.1?}, the best {best}",
             words.join(" "),
@@ -49,10 +47,7 @@ pub(crate) fn demo(root: &Path) -> Result<(), Error> {
             let expected = file_path(NEEDLE_FILE);
             let found = matches.first().filter(|found| found.path == expected);
             if found.is_none_or(|found| found.words != NEEDLE) {
-                return Err(Error::new(format!(
-                    "'{}' was not found in {expected}",
-                    words.join(" ")
-                )));
+                return Err(Error::new(format!("'{}' was not found in {expected}", words.join(" "))));
             }
         }
     }
@@ -105,9 +100,7 @@ fn source(number: u64, random: &mut Random) -> String {
         for _ in 0..4 + random.below(20) {
             let (left, method, right) = (random.word(), random.word(), random.word());
             let value = random.below(1000);
-            text.push_str(&format!(
-                "    let {left} = {argument}.{method}({right}, {value});\n"
-            ));
+            text.push_str(&format!("    let {left} = {argument}.{method}({right}, {value});\n"));
         }
         text.push_str("}\n\n");
     }
@@ -133,8 +126,8 @@ impl Random {
     /// A word of one or two syllables of the trade.
     fn word(&mut self) -> String {
         let stems = [
-            "request", "buffer", "queue", "page", "inode", "packet", "lock", "cache", "entry",
-            "region", "token", "stream", "device", "mount", "table", "cursor",
+            "request", "buffer", "queue", "page", "inode", "packet", "lock", "cache", "entry", "region", "token",
+            "stream", "device", "mount", "table", "cursor",
         ];
         let mut stem = || stems[self.below(stems.len() as u64) as usize];
         let (first, second) = (stem(), stem());

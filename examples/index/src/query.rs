@@ -65,20 +65,15 @@ pub(crate) fn query(index: &Path, words: &[&str]) -> Result<Vec<Match>, Error> {
 
     let mut ranked: Vec<(u32, Hits)> = hits.into_iter().collect();
     // The sort is stable and the map was sorted by file, which is the order of paths.
-    ranked.sort_by(|(_, left), (_, right)| {
-        (right.distinct.cmp(&left.distinct)).then(right.score.total_cmp(&left.score))
-    });
+    ranked
+        .sort_by(|(_, left), (_, right)| (right.distinct.cmp(&left.distinct)).then(right.score.total_cmp(&left.score)));
     let mut matches = Vec::new();
     for (file, hits) in ranked {
         let path = &files
             .get(file as usize)
             .ok_or_else(|| Error::new(format!("the index names file {file}, which it lacks")))?
             .path;
-        matches.extend(hits.lines.into_iter().map(|(line, words)| Match {
-            path: path.clone(),
-            line,
-            words,
-        }));
+        matches.extend(hits.lines.into_iter().map(|(line, words)| Match { path: path.clone(), line, words }));
     }
     Ok(matches)
 }

@@ -89,11 +89,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Postings, Damage> {
         return Err(Damage::Checksum);
     }
     let shard = take_words(&mut content).ok_or(Damage::Structure)?;
-    if content.is_empty() {
-        Ok(shard)
-    } else {
-        Err(Damage::Structure)
-    }
+    if content.is_empty() { Ok(shard) } else { Err(Damage::Structure) }
 }
 
 fn take_words(content: &mut &[u8]) -> Option<Postings> {
@@ -112,11 +108,7 @@ fn take_words(content: &mut &[u8]) -> Option<Postings> {
             file = file.checked_add(files)?;
             line = line.checked_add(u32::try_from(take(content)?).ok()?)?;
             let occurrences = u32::try_from(take(content)?).ok()?;
-            postings.push(Posting {
-                file,
-                line,
-                occurrences,
-            });
+            postings.push(Posting { file, line, occurrences });
         }
         words.insert(word.to_vec(), postings);
     }
@@ -146,9 +138,7 @@ fn take(bytes: &mut &[u8]) -> Option<u64> {
 
 /// FNV-1a: no protection against malice, which a local index does not need.
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -156,20 +146,13 @@ mod tests {
     use super::*;
 
     fn posting(file: u32, line: u32, occurrences: u32) -> Posting {
-        Posting {
-            file,
-            line,
-            occurrences,
-        }
+        Posting { file, line, occurrences }
     }
 
     fn sample() -> Postings {
         Postings::from([
             (b"alpha".to_vec(), vec![posting(0, 1, 1), posting(0, 9, 3)]),
-            (
-                b"beta".to_vec(),
-                vec![posting(2, 700, 1), posting(70_000, 2, 1)],
-            ),
+            (b"beta".to_vec(), vec![posting(2, 700, 1), posting(70_000, 2, 1)]),
             ("größe".into(), vec![posting(u32::MAX, u32::MAX, u32::MAX)]),
         ])
     }
@@ -216,9 +199,7 @@ mod tests {
 
     #[test]
     fn words_spread_over_all_shards() {
-        let mut used: Vec<u64> = (0..500)
-            .map(|number| shard_of(format!("word{number}").as_bytes()))
-            .collect();
+        let mut used: Vec<u64> = (0..500).map(|number| shard_of(format!("word{number}").as_bytes())).collect();
         used.sort_unstable();
         used.dedup();
         assert_eq!(used.len() as u64, SHARDS);

@@ -52,11 +52,7 @@ impl Writer {
         // What an interrupted run left is not worth keeping: nothing points to it.
         remove_if_there(fs::remove_dir_all(&directory)).context("remove", &directory)?;
         fs::create_dir(&directory).context("create", &directory)?;
-        Ok(Self {
-            index: index.to_owned(),
-            name,
-            directory,
-        })
+        Ok(Self { index: index.to_owned(), name, directory })
     }
 
     /// Writes one shard; returns its size in bytes.
@@ -119,9 +115,7 @@ impl Reader {
         // Resolved once: were every path to go through `latest`, a rebuild in the middle of a
         // query would mix two generations.
         let name = current_generation(index).context("find an index in", index)?;
-        Ok(Self {
-            directory: index.join(name),
-        })
+        Ok(Self { directory: index.join(name) })
     }
 
     pub(crate) fn files(&self) -> Result<Vec<Indexed>, Error> {
@@ -131,10 +125,7 @@ impl Reader {
             .lines()
             .map(|line| {
                 let (size, path) = line.split_once(' ')?;
-                Some(Indexed {
-                    path: path.to_owned(),
-                    size: size.parse().ok()?,
-                })
+                Some(Indexed { path: path.to_owned(), size: size.parse().ok()? })
             })
             .collect::<Option<_>>()
             .ok_or_else(|| Error::new(format!("{}: the table of files is broken", path.display())))
@@ -156,10 +147,7 @@ fn current_generation(index: &Path) -> io::Result<String> {
     Ok(target.to_string_lossy().into_owned())
 }
 
-#[allow(
-    deprecated,
-    reason = "the only function of stable std that makes a symbolic link on Unix and on WASI alike"
-)]
+#[allow(deprecated, reason = "the only function of stable std that makes a symbolic link on Unix and on WASI alike")]
 fn symlink(target: &str, link: &Path) -> io::Result<()> {
     fs::soft_link(target, link)
 }

@@ -9,9 +9,8 @@ const LONGEST_WORD: usize = 64;
 /// count, whatever their normalisation), and goes on with those and digits. Text that starts with
 /// a digit is a number, together with its suffix. Words of a single byte are left out.
 pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(|&byte| !is_word_byte(byte)).filter(|word| {
-        (2..=LONGEST_WORD).contains(&word.len()) && !word.first().is_some_and(u8::is_ascii_digit)
-    })
+    line.split(|&byte| !is_word_byte(byte))
+        .filter(|word| (2..=LONGEST_WORD).contains(&word.len()) && !word.first().is_some_and(u8::is_ascii_digit))
 }
 
 fn is_word_byte(byte: u8) -> bool {
@@ -28,17 +27,12 @@ mod tests {
     use super::*;
 
     fn split(line: &str) -> Vec<&str> {
-        words(line.as_bytes())
-            .map(|word| std::str::from_utf8(word).unwrap())
-            .collect()
+        words(line.as_bytes()).map(|word| std::str::from_utf8(word).unwrap()).collect()
     }
 
     #[test]
     fn punctuation_separates_words() {
-        assert_eq!(
-            split("let foo_bar = Baz::qux(&self.it);"),
-            ["let", "foo_bar", "Baz", "qux", "self", "it"]
-        );
+        assert_eq!(split("let foo_bar = Baz::qux(&self.it);"), ["let", "foo_bar", "Baz", "qux", "self", "it"]);
     }
 
     #[test]

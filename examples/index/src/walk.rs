@@ -26,25 +26,19 @@ impl Text {
 ///
 /// Symbolic links are not followed: each file is seen once, and a link that points upwards is no
 /// endless walk. Hidden entries (`.git`) are left out.
-pub(crate) fn each_text(
-    tree: &Path,
-    mut visit: impl FnMut(Text) -> Result<(), Error>,
-) -> Result<(), Error> {
+pub(crate) fn each_text(tree: &Path, mut visit: impl FnMut(Text) -> Result<(), Error>) -> Result<(), Error> {
     walk(tree, "", &mut visit)
 }
 
-fn walk(
-    directory: &Path,
-    prefix: &str,
-    visit: &mut impl FnMut(Text) -> Result<(), Error>,
-) -> Result<(), Error> {
+fn walk(directory: &Path, prefix: &str, visit: &mut impl FnMut(Text) -> Result<(), Error>) -> Result<(), Error> {
     let mut entries: Vec<(String, PathBuf, fs::FileType)> = Vec::new();
     for entry in fs::read_dir(directory).context("list", directory)? {
         let entry = entry.context("list", directory)?;
         let path = entry.path();
-        let name = entry.file_name().into_string().map_err(|name| {
-            Error::new(format!("{}: the name is not UTF-8", name.to_string_lossy()))
-        })?;
+        let name = entry
+            .file_name()
+            .into_string()
+            .map_err(|name| Error::new(format!("{}: the name is not UTF-8", name.to_string_lossy())))?;
         if !name.starts_with('.') {
             let file_type = entry.file_type().context("look at", &path)?;
             entries.push((name, path, file_type));
@@ -59,10 +53,7 @@ fn walk(
         } else if file_type.is_file() {
             let content = fs::read(&path).context("read", &path)?;
             if token::is_text(&content) {
-                visit(Text {
-                    path: name,
-                    content,
-                })?;
+                visit(Text { path: name, content })?;
             }
         }
     }

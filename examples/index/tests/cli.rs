@@ -23,11 +23,7 @@ impl Fixture {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_index"))
-            .current_dir(&self.0)
-            .args(arguments)
-            .output()
-            .unwrap()
+        Command::new(env!("CARGO_BIN_EXE_index")).current_dir(&self.0).args(arguments).output().unwrap()
     }
 
     /// The message of a check, which must fail.
@@ -45,9 +41,7 @@ impl Drop for Fixture {
 }
 
 fn shards(index: &Path) -> Vec<PathBuf> {
-    (0..16)
-        .map(|number| index.join(format!("latest/{number:02x}")))
-        .collect()
+    (0..16).map(|number| index.join(format!("latest/{number:02x}"))).collect()
 }
 
 #[test]
@@ -82,22 +76,14 @@ fn a_word_that_is_new_in_the_tree_fails_the_check() {
 fn a_word_that_is_gone_from_the_tree_fails_the_check() {
     let fixture = Fixture::new("gone-word");
     fs::write(fixture.path("tree/sub/two.rs"), "beta\n\nbeta .... beta\n").unwrap();
-    assert!(
-        fixture
-            .failed_check()
-            .contains("the index has 'beta' in line 3")
-    );
+    assert!(fixture.failed_check().contains("the index has 'beta' in line 3"));
 }
 
 #[test]
 fn a_file_that_is_new_or_gone_fails_the_check() {
     let fixture = Fixture::new("files");
     fs::write(fixture.path("tree/three.rs"), "").unwrap();
-    assert!(
-        fixture
-            .failed_check()
-            .contains("three.rs is not in the index")
-    );
+    assert!(fixture.failed_check().contains("three.rs is not in the index"));
     fs::remove_file(fixture.path("tree/three.rs")).unwrap();
     fs::remove_file(fixture.path("tree/sub/two.rs")).unwrap();
     assert!(fixture.failed_check().contains("not in the tree"));

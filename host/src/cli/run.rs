@@ -202,12 +202,9 @@ mod tests {
 
     #[test]
     fn mistakes_in_mounts_are_named() {
-        for (text, part) in [
-            ("/data", "PATH=SOURCE"),
-            ("data=mem:", "absolute"),
-            ("/a/../b=mem:", "'..'"),
-            ("/data=/srv", "dir:PATH"),
-        ] {
+        for (text, part) in
+            [("/data", "PATH=SOURCE"), ("data=mem:", "absolute"), ("/a/../b=mem:", "'..'"), ("/data=/srv", "dir:PATH")]
+        {
             let error = text.parse::<MountArgument>().expect_err(text).to_string();
             assert!(error.contains(part), "{text}: {error}");
         }

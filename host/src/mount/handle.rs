@@ -76,12 +76,7 @@ impl Handle {
             (Ok(other), ..) => return Err(unexpected(other)),
             (Err(error), ..) => return Err(error),
         };
-        Ok(Handle {
-            mount: self.mount.clone(),
-            incarnation: Some(incarnation),
-            node: opened.node,
-            qid: opened.qid,
-        })
+        Ok(Handle { mount: self.mount.clone(), incarnation: Some(incarnation), node: opened.node, qid: opened.qid })
     }
 
     /// Reads at `offset` into `buffer`, which comes back holding as many bytes as there were: fewer than it had only

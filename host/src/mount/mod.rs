@@ -31,10 +31,6 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use wasmtime::{Store, component::Resource};
 
-use self::{
-    buffer::BufferPool,
-    component::{Guest, QueueHandle, RegionHandle, Sandbox, Template, memory::Extent, vfs},
-};
 pub use self::{
     buffer::Buffer,
     component::{
@@ -45,6 +41,10 @@ pub use self::{
     },
     handle::Handle,
     write_behind::Writer,
+};
+use self::{
+    buffer::BufferPool,
+    component::{Guest, QueueHandle, RegionHandle, Sandbox, Template, memory::Extent, vfs},
 };
 use crate::{
     device::{Device, local::LocalDevice, remote::RemoteDevice},
@@ -162,6 +162,7 @@ struct Shared {
     options: MountOptions,
     state: Mutex<State>,
     unwritten: write_behind::Registry,
+    operations: AtomicU64,
     copied: AtomicU64,
 }
 
@@ -180,7 +181,6 @@ struct Life {
     pending: HashMap<u32, Pending>,
     /// Buffers of operations that ended before the device was done with their memory.
     retired: Vec<Buffer>,
-    operations: u64,
 }
 
 /// An operation under way.
@@ -252,7 +252,12 @@ impl Mount {
             Ok(life) => state.past.plus(life.statistics()),
             Err(_) => state.past,
         };
-        Statistics { copied_bytes: self.0.copied.load(Ordering::Relaxed), ..ring }
+        Statistics { operations: self.operations(), copied_bytes: self.0.copied.load(Ordering::Relaxed), ..ring }
+    }
+
+    /// How many operations were submitted so far. As long as it stays the same, nothing was done by this mount.
+    pub(crate) fn operations(&self) -> u64 {
+        self.0.operations.load(Ordering::Relaxed)
     }
 
     /// Counts payload bytes that were copied between the region and a program's memory.
@@ -277,9 +282,10 @@ impl Mount {
         };
         let most = (pool.region().size() / 8).min(1 << 20);
         let len = u32::try_from((len as u64).min(most)).unwrap_or(u32::MAX);
-        tokio::time::timeout(self.0.options.timeout, pool.take(len))
-            .await
-            .map_err(|_| Error::Errno(Errno::ENOBUFS))
+        if let Some(buffer) = pool.try_take(len) {
+            return Ok(buffer);
+        }
+        tokio::time::timeout(self.0.options.timeout, pool.take(len)).await.map_err(|_| Error::Errno(Errno::ENOBUFS))
     }
 
     /// A buffer of `len` bytes if there is room for it now.
@@ -292,7 +298,14 @@ impl Mount {
 
     fn unborn(origin: Origin, options: MountOptions) -> Self {
         let state = State { incarnation: 0, life: Err("not started".into()), past: Statistics::default() };
-        Self(Arc::new(Shared { origin, options, state: Mutex::new(state), unwritten: Default::default(), copied: AtomicU64::new(0) }))
+        Self(Arc::new(Shared {
+            origin,
+            options,
+            state: Mutex::new(state),
+            unwritten: Default::default(),
+            operations: AtomicU64::new(0),
+            copied: AtomicU64::new(0),
+        }))
     }
 
     async fn connect(&self, address: &Address) -> Result<()> {
@@ -305,16 +318,12 @@ impl Mount {
                 shared.reap();
             }
         });
-        let submitted =
-            self.submit_start(|queue| Ok(Box::new(RemoteDevice::start(queue, stream, interrupt))))?;
+        let submitted = self.submit_start(|queue| Ok(Box::new(RemoteDevice::start(queue, stream, interrupt))))?;
         self.outcome(submitted).await.0.map(drop)
     }
 
     /// Brings up an instance with a device of its own and submits the session's first messages.
-    fn submit_start(
-        &self,
-        device: impl FnOnce(DeviceQueue) -> Result<Box<dyn Device>>,
-    ) -> Result<Submitted> {
+    fn submit_start(&self, device: impl FnOnce(DeviceQueue) -> Result<Box<dyn Device>>) -> Result<Submitted> {
         let options = &self.0.options;
         let cannot = |what: &str, error: &dyn std::fmt::Display| Error::broken(format!("{what}: {error:#}"));
         let template = Template::shared().map_err(|error| cannot("the client cannot be compiled", &error))?;
@@ -323,15 +332,8 @@ impl Mount {
             .map_err(|error| cannot("no ring can be made in the region", &error))?;
         let leases = Leases::new(Arc::clone(&region), options.region_size / 4);
         let guest = Guest::new(&template, Arc::clone(&region), leases, driver, device(queue)?, options.client_memory);
-        let sandbox =
-            Sandbox::new(&template, guest).map_err(|error| cannot("the client cannot be started", &error))?;
-        let life = Life {
-            sandbox,
-            pool: BufferPool::new(region),
-            pending: HashMap::new(),
-            retired: Vec::new(),
-            operations: 0,
-        };
+        let sandbox = Sandbox::new(&template, guest).map_err(|error| cannot("the client cannot be started", &error))?;
+        let life = Life { sandbox, pool: BufferPool::new(region), pending: HashMap::new(), retired: Vec::new() };
         {
             let mut state = self.0.state.lock();
             state.bury(Arc::from("the mount was restarted"));
@@ -345,12 +347,7 @@ impl Mount {
             msize: options.msize,
         };
         let submitted = self.submit(None, None, |exports, store, _| {
-            exports.call_start(
-                store,
-                Resource::<RegionHandle>::new_own(0),
-                Resource::<QueueHandle>::new_own(0),
-                &start,
-            )
+            exports.call_start(store, Resource::<RegionHandle>::new_own(0), Resource::<QueueHandle>::new_own(0), &start)
         });
         Ok(submitted)
     }
@@ -380,8 +377,7 @@ impl Mount {
                 (Err(Error::Broken(reason)), None, incarnation)
             }
             Err(_) => {
-                let reason: Arc<str> =
-                    format!("the server did not answer within {:?}", self.0.options.timeout).into();
+                let reason: Arc<str> = format!("the server did not answer within {:?}", self.0.options.timeout).into();
                 let mut state = self.0.state.lock();
                 if state.incarnation == incarnation {
                     state.bury(Arc::clone(&reason));
@@ -408,10 +404,12 @@ impl Mount {
         if foreign || incarnation.is_some_and(|incarnation| incarnation != current) {
             return Submitted::Complete((Err(Errno::ESTALE.into()), buffer, current));
         }
-        life.operations += 1;
+        self.0.operations.fetch_add(1, Ordering::Relaxed);
         let mut extents: SmallVec<[Extent; 1]> = SmallVec::new();
         if let Some(buffer) = buffer.as_ref().filter(|buffer| !buffer.is_empty()) {
-            life.sandbox.store.data_mut().leases.lend(buffer.extent());
+            if !life.sandbox.store.data_mut().leases.lend(buffer.extent()) {
+                return Submitted::Complete((Err(Errno::ENOMEM.into()), None, current));
+            }
             extents.push(buffer.extent().into());
         }
         life.sandbox.begin_call();
@@ -506,11 +504,12 @@ impl State {
         let Ok(life) = &mut self.life else { return };
         tracing::debug!(%reason, "the mount's life ends");
         self.past = self.past.plus(life.statistics());
+        // First of all, so that nobody gets memory that a device is still filling.
+        life.sandbox.store.data_mut().device.close();
         for (_, pending) in life.pending.drain() {
             // Who does not wait any more does not mind.
             let _ = pending.reply.send((Err(Error::Broken(Arc::clone(&reason))), None));
         }
-        life.sandbox.store.data_mut().device.close();
         self.life = Err(reason);
     }
 }
@@ -533,7 +532,7 @@ impl Life {
         let guest = self.sandbox.store.data();
         let ring = guest.driver.statistics();
         Statistics {
-            operations: self.operations,
+            operations: 0,
             requests: ring.requests,
             kicks: ring.kicks,
             bytes_out: ring.bytes_out,

@@ -98,6 +98,7 @@ impl Writer {
             }
             let buffer = unwritten.buffer.as_ref().ok_or_else(|| Error::broken("a buffer was lost"))?;
             let taken = buffer.write(start, rest);
+            mount.count_copied(taken);
             let full = start + taken == buffer.len();
             unwritten.filled += taken;
             offset += taken as u64;

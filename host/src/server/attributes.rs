@@ -16,12 +16,7 @@ impl Session {
 
     /// `Tsetattr`. `EINVAL` for bits that mean nothing, sizes past the largest signed offset, and nanoseconds that
     /// make a second.
-    pub(super) fn setattr(
-        &self,
-        request: &Request,
-        fid: u32,
-        mut changes: SetAttributes,
-    ) -> Result<usize, Errno> {
+    pub(super) fn setattr(&self, request: &Request, fid: u32, mut changes: SetAttributes) -> Result<usize, Errno> {
         let asked = |bit| changes.valid & bit != 0;
         if changes.valid & !setattr::ALL != 0
             || asked(setattr::SIZE) && i64::try_from(changes.size).is_err()

@@ -31,14 +31,7 @@ impl Session {
     }
 
     /// `Tmkdir`.
-    pub(super) fn mkdir(
-        &self,
-        request: &Request,
-        dfid: u32,
-        name: &[u8],
-        mode: u32,
-        gid: u32,
-    ) -> Result<usize, Errno> {
+    pub(super) fn mkdir(&self, request: &Request, dfid: u32, name: &[u8], mode: u32, gid: u32) -> Result<usize, Errno> {
         let name = Name::new(name)?;
         let qid = self.fids.get(dfid)?.node.make_directory(name, mode & mode::PERMISSIONS, gid)?;
         request.answer(&Rmessage::Rmkdir { qid })

@@ -52,11 +52,8 @@ impl<'r> Request<'_, '_, 'r> {
     }
 
     fn put(&self, start: usize, bytes: &[u8]) -> Result<(), Errno> {
-        let copied = if start == 0 {
-            self.reply.copy_from(bytes)
-        } else {
-            self.reply.part(start, bytes.len()).copy_from(bytes)
-        };
+        let copied =
+            if start == 0 { self.reply.copy_from(bytes) } else { self.reply.part(start, bytes.len()).copy_from(bytes) };
         if copied == bytes.len() { Ok(()) } else { Err(Errno::ENOBUFS) }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use ninering_wire::{Errno, HEADER_LEN, Header, Message, MIN_MSIZE, NOTAG, Tmessage, WireError};
+use ninering_wire::{Errno, HEADER_LEN, Header, MIN_MSIZE, Message, NOTAG, Tmessage, WireError};
 use parking_lot::RwLock;
 
 use super::{

@@ -26,6 +26,7 @@ use super::{
     MountsCtxView,
     directory::DirectoryStream,
     error::{error_code, fs_error},
+    recent::{Moment, Recent},
     stream::{FileInput, FileOutput},
 };
 use crate::mount::{self, AttributeChanges, Attributes, Handle, Mount, SetTime, Timestamp, Writer};
@@ -41,6 +42,8 @@ pub(super) struct Descriptor {
     /// Where it was opened, to open it again for appending.
     origin: Option<Origin>,
     appender: OnceCell<Arc<Writer>>,
+    /// What was last told about something in this directory.
+    recent: Recent,
 }
 
 struct Origin {
@@ -78,7 +81,13 @@ impl Descriptor {
         if !mount.options().read_only {
             flags |= DescriptorFlags::MUTATE_DIRECTORY;
         }
-        Self { file: Writer::new(mount.root()), flags, origin: None, appender: OnceCell::new() }
+        Self {
+            file: Writer::new(mount.root()),
+            flags,
+            origin: None,
+            appender: OnceCell::new(),
+            recent: Recent::default(),
+        }
     }
 
     pub(super) fn handle(&self) -> &Handle {
@@ -87,6 +96,10 @@ impl Descriptor {
 
     pub(super) fn mount(&self) -> &Mount {
         self.handle().mount()
+    }
+
+    pub(super) fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     pub(super) fn writer(&self) -> &Arc<Writer> {
@@ -225,14 +238,7 @@ fn open_how<const N: usize>(flags: [(mount::OpenFlags, bool); N]) -> mount::Open
 
 /// No change at all, to be completed.
 fn changes() -> AttributeChanges {
-    AttributeChanges {
-        mode: None,
-        uid: None,
-        gid: None,
-        size: None,
-        accessed: SetTime::Keep,
-        modified: SetTime::Keep,
-    }
+    AttributeChanges { mode: None, uid: None, gid: None, size: None, accessed: SetTime::Keep, modified: SetTime::Keep }
 }
 
 /// The handle table knows descriptors by wasmtime's type for them; what is in the table is ours.
@@ -367,6 +373,8 @@ impl HostDescriptor for MountsCtxView<'_> {
         let space = buffer.len();
         let buffer = descriptor.handle().read_at(offset, buffer).await.map_err(fs_error)?;
         let end = buffer.len() < space;
+        // Once into the vector that this interface wants, once from there into the program's memory.
+        descriptor.mount().count_copied(2 * buffer.len());
         Ok((buffer.into_bytes().into(), end))
     }
 
@@ -413,8 +421,10 @@ impl HostDescriptor for MountsCtxView<'_> {
         let descriptor = self.descriptor(&descriptor)?;
         let directory = descriptor.directory()?;
         directory.mount().flush().await.map_err(fs_error)?;
-        let attributes = directory.stat_at(&path, flags.contains(PathFlags::SYMLINK_FOLLOW)).await;
-        Ok(descriptor_stat(&attributes.map_err(fs_error)?))
+        let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
+        let attributes = directory.stat_at(&path, follow).await.map_err(fs_error)?;
+        descriptor.recent.note(&path, follow, attributes.qid.path, Moment::now(directory.mount()));
+        Ok(descriptor_stat(&attributes))
     }
 
     async fn set_times_at(
@@ -490,7 +500,14 @@ impl HostDescriptor for MountsCtxView<'_> {
             flags |= base.flags & DescriptorFlags::MUTATE_DIRECTORY;
         }
         let origin = Some(Origin { directory: Arc::clone(&base.file), path, follow });
-        Ok(self.push(Descriptor { file: Writer::new(handle), flags, origin, appender: OnceCell::new() })?)
+        let descriptor = Descriptor {
+            file: Writer::new(handle),
+            flags,
+            origin,
+            appender: OnceCell::new(),
+            recent: Recent::default(),
+        };
+        Ok(self.push(descriptor)?)
     }
 
     async fn readlink_at(&mut self, descriptor: Resource<WasiDescriptor>, path: String) -> FsResult<String> {
@@ -520,12 +537,7 @@ impl HostDescriptor for MountsCtxView<'_> {
         old.directory()?.rename(&old_path, new.directory()?, &new_path).await.map_err(fs_error)
     }
 
-    async fn symlink_at(
-        &mut self,
-        descriptor: Resource<WasiDescriptor>,
-        target: String,
-        path: String,
-    ) -> FsResult<()> {
+    async fn symlink_at(&mut self, descriptor: Resource<WasiDescriptor>, target: String, path: String) -> FsResult<()> {
         let descriptor = self.descriptor(&descriptor)?;
         if target.starts_with('/') {
             // The interface says so.
@@ -569,8 +581,12 @@ impl HostDescriptor for MountsCtxView<'_> {
     ) -> FsResult<MetadataHashValue> {
         let descriptor = self.descriptor(&descriptor)?;
         let directory = descriptor.directory()?;
-        let qid = directory.identify_at(&path, flags.contains(PathFlags::SYMLINK_FOLLOW)).await.map_err(fs_error)?;
-        Ok(metadata_hash(directory.mount(), qid.path))
+        let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
+        let identity = match descriptor.recent.identity(directory.mount(), &path, follow) {
+            Some(identity) => identity,
+            None => directory.identify_at(&path, follow).await.map_err(fs_error)?.path,
+        };
+        Ok(metadata_hash(directory.mount(), identity))
     }
 
     fn drop(&mut self, descriptor: Resource<WasiDescriptor>) -> wasmtime::Result<()> {

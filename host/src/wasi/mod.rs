@@ -7,7 +7,9 @@
 mod descriptor;
 mod directory;
 mod error;
+mod recent;
 mod stream;
+mod transfer;
 
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::{
@@ -89,10 +91,11 @@ impl HasData for Io {
 /// Where `linker` has one of the interfaces already.
 pub fn add_to_linker<T: WasiView + MountsView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     add_all_but_filesystem(linker)?;
+    transfer::add_to_linker(linker)?;
     add_filesystem_to_linker(linker)
 }
 
-/// Adds `wasi:filesystem` 0.2 alone to `linker`.
+/// Adds `wasi:filesystem` 0.2 alone to `linker`, for those who add the rest otherwise. Reading then costs a copy more.
 ///
 /// # Errors
 /// Where `linker` has it already.

@@ -223,8 +223,7 @@ pub fn large_and_sparse_files(export: &Export) {
 pub fn appending_goes_to_the_end(export: &Export) {
     let mut client = export.client();
     client.make("", "a", b"one");
-    let (first, second) =
-        (client.open("a", WRONLY | APPEND).unwrap(), client.open("a", RDWR | APPEND).unwrap());
+    let (first, second) = (client.open("a", WRONLY | APPEND).unwrap(), client.open("a", RDWR | APPEND).unwrap());
     assert_eq!(client.write(first, 0, b" two").unwrap(), 4);
     assert_eq!(client.write(second, 1, b" three").unwrap(), 6);
     assert_eq!(client.read(second, 0, 100).unwrap(), b"one two three");
@@ -585,10 +584,7 @@ pub fn remove_forgets_the_fid(export: &Export) {
     // A root has no name to be removed or renamed by.
     let fid = fresh();
     client.attach(fid, "").unwrap();
-    assert_eq!(
-        client.done(&Tmessage::Trename { fid, dfid: ROOT, name: "x".into() }).unwrap_err(),
-        Errno::EOPNOTSUPP
-    );
+    assert_eq!(client.done(&Tmessage::Trename { fid, dfid: ROOT, name: "x".into() }).unwrap_err(), Errno::EOPNOTSUPP);
     assert_eq!(client.done(&Tmessage::Tremove { fid }).unwrap_err(), Errno::EOPNOTSUPP);
     assert_eq!(client.clunk(fid).unwrap_err(), Errno::EBADF);
 }
@@ -640,14 +636,8 @@ pub fn attributes_are_set(export: &Export) {
     client.setattr(fid, set(0)).unwrap();
     assert_eq!(client.setattr(fid, set(0x200)).unwrap_err(), Errno::EINVAL);
     assert_eq!(client.setattr(fid, set(1 << 31)).unwrap_err(), Errno::EINVAL);
-    assert_eq!(
-        client.setattr(fid, SetAttributes { size: 1 << 63, ..set(setattr::SIZE) }).unwrap_err(),
-        Errno::EINVAL
-    );
-    assert_eq!(
-        client.setattr(ROOT, SetAttributes { size: 0, ..set(setattr::SIZE) }).unwrap_err(),
-        Errno::EISDIR
-    );
+    assert_eq!(client.setattr(fid, SetAttributes { size: 1 << 63, ..set(setattr::SIZE) }).unwrap_err(), Errno::EINVAL);
+    assert_eq!(client.setattr(ROOT, SetAttributes { size: 0, ..set(setattr::SIZE) }).unwrap_err(), Errno::EISDIR);
     assert_eq!(client.setattr(fresh(), set(0)).unwrap_err(), Errno::EBADF);
 }
 
@@ -685,11 +675,8 @@ pub fn times_are_set(export: &Export) {
 pub fn writing_changes_times_and_version(export: &Export) {
     let mut client = export.client();
     let fid = client.create("", "a", RDWR, 0o644).unwrap();
-    let past = SetAttributes {
-        valid: setattr::MTIME | setattr::MTIME_SET,
-        mtime_sec: 1000,
-        ..SetAttributes::default()
-    };
+    let past =
+        SetAttributes { valid: setattr::MTIME | setattr::MTIME_SET, mtime_sec: 1000, ..SetAttributes::default() };
     client.setattr(fid, past).unwrap();
     let before = client.getattr(fid).unwrap();
     client.write(fid, 0, b"x").unwrap();
@@ -722,9 +709,11 @@ pub fn set_group_id_directories(export: &Export) {
 
 pub fn special_files(export: &Export) {
     let mut client = export.client();
-    for (name, kind, entry) in
-        [("fifo", mode::IFIFO, dirent_type::FIFO), ("socket", mode::IFSOCK, dirent_type::SOCK), ("file", mode::IFREG, dirent_type::REG)]
-    {
+    for (name, kind, entry) in [
+        ("fifo", mode::IFIFO, dirent_type::FIFO),
+        ("socket", mode::IFSOCK, dirent_type::SOCK),
+        ("file", mode::IFREG, dirent_type::REG),
+    ] {
         client.mknod(ROOT, name.as_bytes(), kind | 0o640, (0, 0)).unwrap();
         assert_eq!(client.stat(name).unwrap().mode, kind | 0o640);
         assert!(client.list("", 1000).unwrap().iter().any(|listed| listed.name == name && listed.kind == entry));

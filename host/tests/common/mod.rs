@@ -248,8 +248,15 @@ impl Client {
     pub fn at(&mut self, path: &str) -> Answer<u32> {
         let names: Vec<_> = path.split('/').filter(|name| !name.is_empty()).collect();
         let fid = fresh();
-        let walked = self.walk(ROOT, fid, &names)?;
-        if walked.len() == names.len() { Ok(fid) } else { Err(Errno::ENOENT) }
+        self.walk(ROOT, fid, &[])?;
+        for names in names.chunks(16) {
+            let walked = self.walk(fid, fid, names).map(|qids| qids.len());
+            if walked != Ok(names.len()) {
+                self.clunk(fid)?;
+                return Err(walked.err().unwrap_or(Errno::ENOENT));
+            }
+        }
+        Ok(fid)
     }
 
     pub fn exists(&mut self, path: &str) -> bool {

@@ -84,7 +84,9 @@ fn main() -> Result<()> {
 }
 
 fn print_table(results: &BTreeMap<(usize, String), BTreeMap<Way, Vec<f64>>>) -> Result<()> {
-    println!("| operation | Ninering | preopen (default) | preopen (blocking) | native | × faster than preopen | × faster than blocking | × native |");
+    println!(
+        "| operation | Ninering | preopen (default) | preopen (blocking) | native | × faster than preopen | × faster than blocking | × native |"
+    );
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for ((_, name), times) in results {
         let median = |way: Way| -> Result<f64> {

@@ -206,12 +206,7 @@ impl Ring for MemoryRing {
         8192
     }
 
-    fn add(
-        &self,
-        header: &[u8],
-        reply_len: u32,
-        payload: Option<Transfer<'_, MemoryIter>>,
-    ) -> Result<u32, AddError> {
+    fn add(&self, header: &[u8], reply_len: u32, payload: Option<Transfer<'_, MemoryIter>>) -> Result<u32, AddError> {
         assert!(header.len() <= 8192 && reply_len <= 8192);
         let mut request = header.to_vec();
         let mut into = Vec::new();

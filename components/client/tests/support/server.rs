@@ -6,8 +6,8 @@ use std::{
 };
 
 use ninering_wire::{
-    AT_REMOVEDIR, Attributes, DirEntry, Errno, Frame, HEADER_LEN, Header, Qid, QidType, Qids, Rmessage,
-    Statfs, Str, Tmessage, dirent_type, getattr, lopen, mode, setattr,
+    AT_REMOVEDIR, Attributes, DirEntry, Errno, Frame, HEADER_LEN, Header, Qid, QidType, Qids, Rmessage, Statfs, Str,
+    Tmessage, dirent_type, getattr, lopen, mode, setattr,
 };
 
 type Inode = u64;
@@ -105,6 +105,11 @@ impl Server {
     /// The number of fids in use.
     pub fn fids(&self) -> usize {
         self.fids.len()
+    }
+
+    /// The number of fids by which the root's entries can be read.
+    pub fn listings_of_root(&self) -> usize {
+        self.fids.values().filter(|fid| fid.inode == ROOT && fid.open.is_some()).count()
     }
 
     /// What a client did that none should.
@@ -424,6 +429,9 @@ impl Server {
     fn rename(&mut self, old: Inode, old_name: &[u8], new: Inode, new_name: &[u8]) -> Result<(), Errno> {
         let inode = self.child(old, old_name)?;
         if let Ok(replaced) = self.child(new, new_name) {
+            if replaced == inode {
+                return Ok(());
+            }
             let is_directory = matches!(self.look(replaced)?.content, Content::Directory(_));
             self.unlink(new, new_name, is_directory)?;
         }

@@ -164,3 +164,38 @@ impl DirNode {
 fn now() -> Timespec {
     clock_gettime(ClockId::RealtimeCoarse)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt};
+
+    use super::*;
+    use crate::backend::{DirBackend, DirOptions};
+
+    #[test]
+    fn what_was_there_before_the_call_is_not_touched() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = DirBackend::new(directory.path(), DirOptions::default()).unwrap().root;
+        let name = Name::new(b"new").unwrap();
+        let path = directory.path().join("new");
+        fs::DirBuilder::new().create(&path).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        if fs::metadata(&path).unwrap().created().is_err() {
+            return;
+        }
+        let permissions = || fs::metadata(&path).unwrap().mode() & 0o7777;
+        let now = now();
+
+        // As if someone had put an older directory in the place of the new one.
+        let later = Timespec { tv_sec: now.tv_sec + 60, ..now };
+        root.made(name, FileType::Directory, later, 0o777, !0).unwrap();
+        assert_eq!(permissions(), 0o700);
+        // Or a new file of another type.
+        let earlier = Timespec { tv_sec: now.tv_sec - 60, ..now };
+        root.made(name, FileType::Fifo, earlier, 0o777, !0).unwrap();
+        assert_eq!(permissions(), 0o700);
+
+        root.made(name, FileType::Directory, earlier, 0o777, !0).unwrap();
+        assert_eq!(permissions(), 0o777);
+    }
+}

@@ -230,7 +230,6 @@ impl Inode {
             data_version: self.version.load(Relaxed),
         }
     }
-
 }
 
 impl Drop for Inode {

@@ -79,7 +79,10 @@ pub(super) fn rename(old: &Arc<Inode>, old_name: Name<'_>, new: &Arc<Inode>, new
 enum Locked<'a> {
     /// They are the same.
     One(RwLockWriteGuard<'a, Directory>),
-    Two { old: RwLockWriteGuard<'a, Directory>, new: RwLockWriteGuard<'a, Directory> },
+    Two {
+        old: RwLockWriteGuard<'a, Directory>,
+        new: RwLockWriteGuard<'a, Directory>,
+    },
 }
 
 impl<'a> Locked<'a> {

@@ -30,8 +30,7 @@ use sha2::{Digest, Sha256};
 /// Whatever went wrong: it is only ever printed.
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-const USAGE: &str =
-    "usage: fsprobe copy|sha256|tree|semantics|cat|args|env|exit|hang|write-and-hang …; see the source";
+const USAGE: &str = "usage: fsprobe copy|sha256|tree|semantics|cat|args|env|exit|hang|write-and-hang …; see the source";
 
 /// What large reads and writes use at a time.
 const PIECE: usize = 1 << 20;
@@ -80,8 +79,7 @@ fn hang() -> ! {
 
 fn copy(source: &str, destination: &str) -> Outcome {
     let mut source = File::open(source).map_err(|error| format!("{source}: {error}"))?;
-    let mut output =
-        File::create(destination).map_err(|error| format!("{destination}: {error}"))?;
+    let mut output = File::create(destination).map_err(|error| format!("{destination}: {error}"))?;
     let mut buffer = vec![0; PIECE];
     let mut copied = 0;
     loop {
@@ -125,10 +123,7 @@ mod tests {
         std::fs::write(&path, "abc").unwrap();
         let digest = sha256(path.to_str().unwrap());
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(
-            digest.unwrap(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(digest.unwrap(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 
     #[test]

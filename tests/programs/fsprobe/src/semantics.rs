@@ -94,8 +94,7 @@ pub(crate) fn semantics(root: &Path) -> Outcome {
             .map_err(|error| format!("cannot create its directory: {error}").into())
             .and_then(|()| check(&directory))
             .and_then(|()| {
-                fs::remove_dir_all(&directory)
-                    .map_err(|error| format!("cannot remove its directory: {error}").into())
+                fs::remove_dir_all(&directory).map_err(|error| format!("cannot remove its directory: {error}").into())
             });
         match outcome {
             Ok(()) => println!("ok {name}"),
@@ -133,10 +132,7 @@ fn refused<T>(what: &str, result: io::Result<T>, numbers: &[i32]) -> Outcome {
     }
 }
 
-#[allow(
-    deprecated,
-    reason = "the only function of stable std that makes a symbolic link on Unix and on WASI alike"
-)]
+#[allow(deprecated, reason = "the only function of stable std that makes a symbolic link on Unix and on WASI alike")]
 fn symlink(target: &str, link: &Path) -> io::Result<()> {
     fs::soft_link(target, link)
 }
@@ -160,9 +156,7 @@ fn read_write(path: &Path) -> io::Result<File> {
 }
 
 fn names(directory: &Path) -> io::Result<BTreeSet<String>> {
-    fs::read_dir(directory)?
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect()
+    fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
 fn open_without_create_needs_the_file(root: &Path) -> Outcome {
@@ -177,11 +171,7 @@ fn create_keeps_the_content_and_truncate_drops_it(root: &Path) -> Outcome {
     let path = root.join("f");
     fs::write(&path, "0123456789")?;
     drop(read_write(&path)?);
-    same(
-        "after create",
-        fs::read_to_string(&path)?.as_str(),
-        "0123456789",
-    )?;
+    same("after create", fs::read_to_string(&path)?.as_str(), "0123456789")?;
     drop(File::create(&path)?);
     same("after truncate", fs::metadata(&path)?.len(), 0)
 }
@@ -199,11 +189,7 @@ fn create_new_refuses_an_existing_file(root: &Path) -> Outcome {
 
 fn create_new_refuses_a_dangling_symlink(root: &Path) -> Outcome {
     symlink("target", &root.join("link"))?;
-    refused(
-        "create_new",
-        File::create_new(root.join("link")),
-        &[errno::EEXIST],
-    )?;
+    refused("create_new", File::create_new(root.join("link")), &[errno::EEXIST])?;
     same("target exists", root.join("target").exists(), false)
 }
 
@@ -214,17 +200,9 @@ fn a_handle_does_only_what_it_was_opened_for(root: &Path) -> Outcome {
     let mut reader = File::open(&path)?;
     let written = reader.write_all(b"x").and_then(|()| reader.sync_all());
     same("write to a reader fails", written.is_err(), true)?;
-    same(
-        "set_len of a reader fails",
-        reader.set_len(0).is_err(),
-        true,
-    )?;
+    same("set_len of a reader fails", reader.set_len(0).is_err(), true)?;
     let mut writer = OpenOptions::new().write(true).open(&path)?;
-    same(
-        "read from a writer fails",
-        writer.read(&mut [0; 4]).is_err(),
-        true,
-    )?;
+    same("read from a writer fails", writer.read(&mut [0; 4]).is_err(), true)?;
     same("content", fs::read(&path)?.as_slice(), b"content")
 }
 
@@ -298,18 +276,10 @@ fn empty_reads_and_writes_do_nothing(root: &Path) -> Outcome {
 fn vectored_reads_and_writes(root: &Path) -> Outcome {
     let path = root.join("f");
     let mut file = read_write(&path)?;
-    let written = file.write_vectored(&[
-        IoSlice::new(b"one "),
-        IoSlice::new(b""),
-        IoSlice::new(b"two"),
-    ])?;
+    let written = file.write_vectored(&[IoSlice::new(b"one "), IoSlice::new(b""), IoSlice::new(b"two")])?;
     // A short write is allowed; nothing else is.
     same("written", written > 0 && written <= 7, true)?;
-    same(
-        "content",
-        fs::read(&path)?.as_slice(),
-        &b"one two"[..written],
-    )?;
+    same("content", fs::read(&path)?.as_slice(), &b"one two"[..written])?;
     file.rewind()?;
     let (mut first, mut second) = ([0; 2], [0; 8]);
     let buffers = &mut [IoSliceMut::new(&mut first), IoSliceMut::new(&mut second)];
@@ -372,11 +342,7 @@ fn set_len_does_not_move_the_cursor(root: &Path) -> Outcome {
     file.set_len(2)?;
     same("position", file.stream_position()?, 10)?;
     file.write_all(b"x")?;
-    same(
-        "content",
-        fs::read(&path)?.as_slice(),
-        b"01\0\0\0\0\0\0\0\0x",
-    )
+    same("content", fs::read(&path)?.as_slice(), b"01\0\0\0\0\0\0\0\0x")
 }
 
 fn append_goes_to_the_end_whatever_the_cursor(root: &Path) -> Outcome {
@@ -386,18 +352,10 @@ fn append_goes_to_the_end_whatever_the_cursor(root: &Path) -> Outcome {
     file.write_all(b"two")?;
     file.rewind()?;
     file.write_all(b"three")?;
-    same(
-        "content",
-        fs::read_to_string(&path)?.as_str(),
-        "onetwothree",
-    )?;
+    same("content", fs::read_to_string(&path)?.as_str(), "onetwothree")?;
     fs::write(&path, "")?;
     file.write_all(b"four")?;
-    same(
-        "after truncation",
-        fs::read_to_string(&path)?.as_str(),
-        "four",
-    )
+    same("after truncation", fs::read_to_string(&path)?.as_str(), "four")
 }
 
 fn append_from_two_handles_loses_nothing(root: &Path) -> Outcome {
@@ -508,11 +466,7 @@ fn metadata_tells_length_and_type(root: &Path) -> Outcome {
     fs::write(&path, "12345")?;
     symlink("f", &root.join("link"))?;
     let file = fs::metadata(&path)?;
-    same(
-        "file",
-        (file.is_file(), file.is_dir(), file.len()),
-        (true, false, 5),
-    )?;
+    same("file", (file.is_file(), file.is_dir(), file.len()), (true, false, 5))?;
     let directory = fs::metadata(root)?;
     let types = (directory.is_dir(), directory.is_file());
     same("directory", types, (true, false))?;
@@ -521,11 +475,7 @@ fn metadata_tells_length_and_type(root: &Path) -> Outcome {
     same("link", types, (true, false, 1))?;
     let followed = fs::metadata(root.join("link"))?;
     same("followed", (followed.is_file(), followed.len()), (true, 5))?;
-    same(
-        "directory by handle",
-        File::open(root)?.metadata()?.is_dir(),
-        true,
-    )
+    same("directory by handle", File::open(root)?.metadata()?.is_dir(), true)
 }
 
 fn modification_time_advances_with_a_write(root: &Path) -> Outcome {
@@ -540,18 +490,12 @@ fn modification_time_advances_with_a_write(root: &Path) -> Outcome {
     let new = fs::metadata(&path)?.modified()?;
     // A generous limit: the server's clock is not this one's.
     let now = SystemTime::now();
-    let distance = now
-        .duration_since(new)
-        .unwrap_or_else(|error| error.duration());
+    let distance = now.duration_since(new).unwrap_or_else(|error| error.duration());
     same("is recent", distance < Duration::from_secs(3600), true)?;
     let before = fs::metadata(root)?.modified()?;
     std::thread::sleep(Duration::from_millis(20));
     fs::write(root.join("g"), "")?;
-    same(
-        "the directory's too",
-        fs::metadata(root)?.modified()? > before,
-        true,
-    )
+    same("the directory's too", fs::metadata(root)?.modified()? > before, true)
 }
 
 fn set_times_to_the_nanosecond(root: &Path) -> Outcome {
@@ -559,9 +503,7 @@ fn set_times_to_the_nanosecond(root: &Path) -> Outcome {
     let file = read_write(&path)?;
     let accessed = SystemTime::UNIX_EPOCH + Duration::new(1_111_111_111, 123_456_789);
     let modified = SystemTime::UNIX_EPOCH + Duration::new(2_000_000_000, 987_654_321);
-    let both = FileTimes::new()
-        .set_accessed(accessed)
-        .set_modified(modified);
+    let both = FileTimes::new().set_accessed(accessed).set_modified(modified);
     file.set_times(both)?;
     let found = fs::metadata(&path)?;
     let times = (found.accessed()?, found.modified()?);
@@ -573,24 +515,12 @@ fn set_times_to_the_nanosecond(root: &Path) -> Outcome {
 }
 
 fn create_dir_needs_its_parent_and_a_free_name(root: &Path) -> Outcome {
-    refused(
-        "no parent",
-        fs::create_dir(root.join("a/b")),
-        &[errno::ENOENT],
-    )?;
+    refused("no parent", fs::create_dir(root.join("a/b")), &[errno::ENOENT])?;
     fs::create_dir(root.join("a"))?;
     refused("twice", fs::create_dir(root.join("a")), &[errno::EEXIST])?;
     fs::write(root.join("f"), "")?;
-    refused(
-        "over a file",
-        fs::create_dir(root.join("f")),
-        &[errno::EEXIST],
-    )?;
-    refused(
-        "in a file",
-        fs::create_dir(root.join("f/d")),
-        &[errno::ENOTDIR],
-    )
+    refused("over a file", fs::create_dir(root.join("f")), &[errno::EEXIST])?;
+    refused("in a file", fs::create_dir(root.join("f/d")), &[errno::ENOTDIR])
 }
 
 fn create_dir_all_is_content_with_what_exists(root: &Path) -> Outcome {
@@ -675,16 +605,8 @@ fn remove_dir_refuses_one_that_is_not_empty(root: &Path) -> Outcome {
 
 fn remove_dir_refuses_a_file(root: &Path) -> Outcome {
     fs::write(root.join("f"), "")?;
-    refused(
-        "remove_dir",
-        fs::remove_dir(root.join("f")),
-        &[errno::ENOTDIR],
-    )?;
-    refused(
-        "none there",
-        fs::remove_dir(root.join("g")),
-        &[errno::ENOENT],
-    )
+    refused("remove_dir", fs::remove_dir(root.join("f")), &[errno::ENOTDIR])?;
+    refused("none there", fs::remove_dir(root.join("g")), &[errno::ENOENT])
 }
 
 fn remove_file_refuses_a_directory(root: &Path) -> Outcome {
@@ -692,11 +614,7 @@ fn remove_file_refuses_a_directory(root: &Path) -> Outcome {
     // POSIX says EPERM, Linux EISDIR.
     let numbers = [errno::EISDIR, errno::EPERM];
     refused("remove_file", fs::remove_file(root.join("d")), &numbers)?;
-    refused(
-        "none there",
-        fs::remove_file(root.join("g")),
-        &[errno::ENOENT],
-    )
+    refused("none there", fs::remove_file(root.join("g")), &[errno::ENOENT])
 }
 
 fn remove_dir_all_removes_a_tree(root: &Path) -> Outcome {
@@ -720,11 +638,7 @@ fn rename_to_a_free_name(root: &Path) -> Outcome {
     fs::create_dir(root.join("d"))?;
     fs::rename(root.join("a"), root.join("d/b"))?;
     same("old name", root.join("a").exists(), false)?;
-    same(
-        "content",
-        fs::read(root.join("d/b"))?.as_slice(),
-        b"content",
-    )?;
+    same("content", fs::read(root.join("d/b"))?.as_slice(), b"content")?;
     let renamed = fs::rename(root.join("a"), root.join("c"));
     refused("none there", renamed, &[errno::ENOENT])
 }
@@ -753,11 +667,7 @@ fn rename_over_a_directory(root: &Path) -> Outcome {
     fs::create_dir_all(root.join("full/e"))?;
     fs::create_dir(root.join("d"))?;
     let rename = |from: &str, to: &str| fs::rename(root.join(from), root.join(to));
-    refused(
-        "file over directory",
-        rename("f", "empty"),
-        &[errno::EISDIR],
-    )?;
+    refused("file over directory", rename("f", "empty"), &[errno::EISDIR])?;
     refused("directory over file", rename("d", "f"), &[errno::ENOTDIR])?;
     let numbers = [errno::ENOTEMPTY, errno::EEXIST];
     refused("directory over full one", rename("d", "full"), &numbers)?;
@@ -771,11 +681,7 @@ fn rename_of_a_directory_takes_its_content_along(root: &Path) -> Outcome {
     let mut open = File::open(root.join("a/b/f"))?;
     fs::create_dir(root.join("c"))?;
     fs::rename(root.join("a"), root.join("c/d"))?;
-    same(
-        "content",
-        fs::read(root.join("c/d/b/f"))?.as_slice(),
-        b"content",
-    )?;
+    same("content", fs::read(root.join("c/d/b/f"))?.as_slice(), b"content")?;
     same("old path", root.join("a/b/f").exists(), false)?;
     let mut content = String::new();
     open.read_to_string(&mut content)?;
@@ -795,11 +701,7 @@ fn rename_of_an_open_file_keeps_the_handle(root: &Path) -> Outcome {
     fs::rename(root.join("a"), root.join("b"))?;
     file.write_all(b"after")?;
     file.sync_all()?;
-    same(
-        "content",
-        fs::read_to_string(root.join("b"))?.as_str(),
-        "before after",
-    )?;
+    same("content", fs::read_to_string(root.join("b"))?.as_str(), "before after")?;
     same("old name", root.join("a").exists(), false)
 }
 
@@ -844,29 +746,13 @@ fn symlink_reads_back_and_is_followed(root: &Path) -> Outcome {
     symlink("d/f", &root.join("file-link"))?;
     let target = fs::read_link(root.join("file-link"))?;
     same("target", target.as_path(), Path::new("d/f"))?;
-    same(
-        "file",
-        fs::read(root.join("file-link"))?.as_slice(),
-        b"content",
-    )?;
-    same(
-        "through",
-        fs::read(root.join("dir-link/f"))?.as_slice(),
-        b"content",
-    )?;
+    same("file", fs::read(root.join("file-link"))?.as_slice(), b"content")?;
+    same("through", fs::read(root.join("dir-link/f"))?.as_slice(), b"content")?;
     fs::write(root.join("file-link"), "changed")?;
-    same(
-        "written",
-        fs::read(root.join("d/f"))?.as_slice(),
-        b"changed",
-    )?;
+    same("written", fs::read(root.join("d/f"))?.as_slice(), b"changed")?;
     let read = fs::read_link(root.join("d/f"));
     refused("read_link of a file", read, &[errno::EINVAL])?;
-    refused(
-        "name in use",
-        symlink("x", &root.join("d")),
-        &[errno::EEXIST],
-    )
+    refused("name in use", symlink("x", &root.join("d")), &[errno::EEXIST])
 }
 
 fn symlink_with_dots_is_followed(root: &Path) -> Outcome {
@@ -876,16 +762,8 @@ fn symlink_with_dots_is_followed(root: &Path) -> Outcome {
     symlink("a/b", &root.join("down"))?;
     // `..` after a link is the parent of its target, not of the link.
     same("up", fs::read(root.join("a/b/up"))?.as_slice(), b"content")?;
-    same(
-        "both",
-        fs::read(root.join("down/up"))?.as_slice(),
-        b"content",
-    )?;
-    same(
-        "parent",
-        names(&root.join("down/.."))?,
-        BTreeSet::from(["b".into()]),
-    )
+    same("both", fs::read(root.join("down/up"))?.as_slice(), b"content")?;
+    same("parent", names(&root.join("down/.."))?, BTreeSet::from(["b".into()]))
 }
 
 fn symlink_to_nothing(root: &Path) -> Outcome {
@@ -893,17 +771,9 @@ fn symlink_to_nothing(root: &Path) -> Outcome {
     symlink("nothing", &link)?;
     refused("metadata", fs::metadata(&link), &[errno::ENOENT])?;
     refused("open", File::open(&link), &[errno::ENOENT])?;
-    same(
-        "the link itself",
-        fs::symlink_metadata(&link)?.is_symlink(),
-        true,
-    )?;
+    same("the link itself", fs::symlink_metadata(&link)?.is_symlink(), true)?;
     fs::write(&link, "made")?;
-    same(
-        "target",
-        fs::read(root.join("nothing"))?.as_slice(),
-        b"made",
-    )
+    same("target", fs::read(root.join("nothing"))?.as_slice(), b"made")
 }
 
 fn symlink_loop_is_an_error(root: &Path) -> Outcome {
@@ -928,11 +798,7 @@ fn missing_names_are_not_found(root: &Path) -> Outcome {
     let kind = fs::metadata(&path).err().map(|error| error.kind());
     same("kind", kind, Some(io::ErrorKind::NotFound))?;
     refused("metadata", fs::metadata(&path), &[errno::ENOENT])?;
-    refused(
-        "link metadata",
-        fs::symlink_metadata(&path),
-        &[errno::ENOENT],
-    )?;
+    refused("link metadata", fs::symlink_metadata(&path), &[errno::ENOENT])?;
     refused("read_link", fs::read_link(&path), &[errno::ENOENT])?;
     refused("on the way", File::create(path.join("b")), &[errno::ENOENT])?;
     refused("the empty name", File::open(""), &[errno::ENOENT])
@@ -945,11 +811,7 @@ fn a_file_is_no_directory_on_the_way(root: &Path) -> Outcome {
     refused("open", File::open(&inside), &[errno::ENOTDIR])?;
     refused("create", File::create(&inside), &[errno::ENOTDIR])?;
     refused("remove", fs::remove_file(&inside), &[errno::ENOTDIR])?;
-    refused(
-        "rename",
-        fs::rename(root.join("f"), &inside),
-        &[errno::ENOTDIR],
-    )
+    refused("rename", fs::rename(root.join("f"), &inside), &[errno::ENOTDIR])
 }
 
 fn names_of_255_bytes_and_not_of_256(root: &Path) -> Outcome {
@@ -994,11 +856,7 @@ fn names_with_unusual_characters(root: &Path) -> Outcome {
     let expected: BTreeSet<String> = all.iter().map(ToString::to_string).collect();
     same("listed", names(root)?, expected)?;
     for name in all {
-        same(
-            "content",
-            fs::read_to_string(root.join(name))?.as_str(),
-            name,
-        )?;
+        same("content", fs::read_to_string(root.join(name))?.as_str(), name)?;
     }
     Ok(())
 }
@@ -1009,16 +867,8 @@ fn dot_and_dot_dot_in_paths(root: &Path) -> Outcome {
     for path in ["a/./f", "a/b/../f", "./a//f", "a/b/../../a/b/.././f"] {
         same(path, fs::read(root.join(path))?.as_slice(), b"content")?;
     }
-    refused(
-        "through nothing",
-        File::open(root.join("x/../a/f")),
-        &[errno::ENOENT],
-    )?;
-    refused(
-        "through a file",
-        File::open(root.join("a/f/../f")),
-        &[errno::ENOTDIR],
-    )
+    refused("through nothing", File::open(root.join("x/../a/f")), &[errno::ENOENT])?;
+    refused("through a file", File::open(root.join("a/f/../f")), &[errno::ENOTDIR])
 }
 
 fn a_hundred_open_files(root: &Path) -> Outcome {

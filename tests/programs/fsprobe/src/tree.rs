@@ -75,10 +75,7 @@ fn read_all(top: &Path, inside: &Path, found: &mut BTreeMap<PathBuf, String>) ->
         let path = inside.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             read_all(top, &path, found)?;
-        } else if found
-            .insert(path, fs::read_to_string(entry.path())?)
-            .is_some()
-        {
+        } else if found.insert(path, fs::read_to_string(entry.path())?).is_some() {
             return Err(format!("{} is listed twice", entry.path().display()).into());
         }
     }
