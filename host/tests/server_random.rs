@@ -109,7 +109,7 @@ fn request<'a>((kind, [fid, other], [name, second], [one, two, three], names): &
         18 => Tmessage::Tauth { afid: fid, uname: name, aname: second, n_uname: 0 },
         19 => Tmessage::Tattach { fid, afid: NOFID, uname: name, aname: Str(b""), n_uname: flags },
         20 => Tmessage::Tflush { oldtag: flags as u16 },
-        21 | 22 | 23 => {
+        21..=23 => {
             let names = Names::collect(names.iter().map(|name| Str(name))).expect("at most 16");
             Tmessage::Twalk { fid, newfid: other, names }
         }

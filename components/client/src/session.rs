@@ -1,7 +1,7 @@
 //! A session with a server: requests and their replies, tags, fids (`net/9p`).
 //!
-//! Nothing that the server says is believed. [`Session::complete`] checks each reply when it comes in: that it is
-//! as long as it says, and the answer to what was asked. [`Answer::message`] checks the rest when the reply is
+//! Nothing that the server says is believed. `Slot::check_frame` looks at each reply when it comes in: that it is
+//! as long as it says, and the answer to what was asked. `Answer::message` checks the rest when the reply is
 //! looked at: that it decodes to its last byte, and that its counts are not above those asked for. A server that
 //! fails either breaks the session, for good and with a reason that says how.
 
@@ -634,15 +634,23 @@ impl State {
             self.ready.push_back(slot.waiter);
             return Ok(());
         }
-        let answer = Answer { asked: slot.kind, header, written, limit: slot.limit };
-        let cleanup = mem::take(slot).cleanup;
-        self.free_tag(index as u16); // there are fewer slots than tags
+        slot.state = SlotState::Answered { header, written };
+        self.clean_up(index as u16) // there are fewer slots than tags
+    }
+
+    /// Deals with an answer that nobody is going to look at.
+    fn clean_up(&mut self, index: u16) -> Result<(), Violation> {
+        let Some(slot) = self.slots.get_mut(usize::from(index)) else { return Ok(()) };
+        let Slot { state, kind: asked, limit, cleanup, .. } = mem::take(slot);
+        let SlotState::Answered { header, written } = state else { return Ok(()) };
+        self.free_tag(index);
+        let answer = Answer { asked, header, written, limit };
         match (cleanup, answer.message()?) {
             (Cleanup::Nothing, _) => {}
             (Cleanup::Free(fid), _) => self.fids.free(fid),
             (Cleanup::Buffer(buffer), _) => self.buffers.push(buffer),
             (Cleanup::Walked(fid), Ok(Rmessage::Rattach { .. })) => self.to_clunk.push(fid),
-            (Cleanup::Walked(fid), Ok(Rmessage::Rwalk { qids })) if qids.len() == answer.limit as usize => {
+            (Cleanup::Walked(fid), Ok(Rmessage::Rwalk { qids })) if qids.len() == limit as usize => {
                 self.to_clunk.push(fid);
             }
             (Cleanup::Walked(fid), _) => self.fids.free(fid),
@@ -774,8 +782,14 @@ impl<R: Ring> Drop for Exchange<'_, R> {
         let Some(index) = self.tag else { return };
         let state = &mut *self.session.state.borrow_mut();
         let Some(slot) = state.slots.get_mut(usize::from(index)) else { return };
-        if let SlotState::InFlight = slot.state {
-            slot.state = SlotState::Abandoned;
+        match slot.state {
+            SlotState::InFlight => slot.state = SlotState::Abandoned,
+            SlotState::Answered { .. } => {
+                if let Err(violation) = state.clean_up(index) {
+                    state.broken.get_or_insert_with(|| violation.to_string().into());
+                }
+            }
+            SlotState::Free | SlotState::Abandoned => {}
         }
     }
 }

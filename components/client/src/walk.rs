@@ -72,9 +72,9 @@ pub(crate) struct Walker<R: Ring> {
     /// The path, and behind it the targets of links that were followed.
     text: Vec<u8>,
     /// The steps to go, the next one last.
-    to_go: SmallVec<[Step; 16]>,
+    to_go: SmallVec<[Step; 8]>,
     /// The names passed from the base on, with what they are.
-    passed: SmallVec<[(Name, Qid); 16]>,
+    passed: SmallVec<[(Name, Qid); 8]>,
     /// A fid for what the first so many of those lead to; `None` for the base itself.
     at: Option<(Fid<R>, usize)>,
     links: u32,

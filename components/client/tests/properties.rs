@@ -285,13 +285,20 @@ proptest! {
         ring.shuffle(order);
         let executor = Executor::new(session.clone());
         for operation in operations {
-            let vfs = vfs.clone();
+            let (vfs, ring) = (vfs.clone(), ring.clone());
             let future = async move {
                 match operation {
                     Operation::Open { path, .. } | Operation::Unlink(path) => vfs.open(0, path, READ, 0).await.is_ok(),
                     Operation::Rename(old, new) => vfs.rename(0, old, 0, new).await.is_ok(),
                     Operation::ListOne(_) => vfs.read_directory(0, 0).await.is_ok(),
                     Operation::Stat(path, follow) => vfs.stat_at(0, path, follow).await.is_ok(),
+                    Operation::ReadOne(..) => match vfs.open(0, "b/c".into(), READ, 0).await {
+                        Ok(Value::Opened { node, .. }) => {
+                            let (iter, _) = ring.buffer(30_000);
+                            vfs.read(node, 0, iter, 30_000).await.is_ok()
+                        }
+                        _ => false,
+                    },
                     Operation::Symlink(path, _) => vfs.unlink(0, path).await.is_ok(),
                     _ => vfs.identify_at(0, "a/b/c".into(), true).await.is_ok(),
                 }

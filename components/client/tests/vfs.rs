@@ -387,6 +387,75 @@ fn creating_makes_what_is_not_there() {
 }
 
 #[test]
+fn a_file_that_appears_while_it_is_created_is_opened() {
+    for blind_walks in [1, 3] {
+        let fixture = sample();
+        fixture.ring.server().blind_walks = blind_walks;
+        let node = fixture.open("file", CREATE).unwrap();
+        assert_eq!(fixture.read(node, 0, 10).unwrap(), b"contents");
+        fixture.mount.close(node);
+        fixture.assert_no_leak(0);
+    }
+    // It is not tried for ever.
+    let fixture = sample();
+    fixture.ring.server().blind_walks = u32::MAX;
+    assert_eq!(fixture.open("file", CREATE), Err(Errno::EEXIST.into()));
+    fixture.assert_no_leak(0);
+}
+
+#[test]
+fn what_ends_while_it_waits_for_room_makes_way() {
+    let mut server = Server::new().file("file", "");
+    server.fail_writes_at = Some((0, Errno::ENOSPC));
+    let fixture = Fixture::with_ring(MemoryRing::new(server, 3));
+    let node = fixture.open("file", WRITE).unwrap();
+    fixture.ring.hold();
+    let iter = fixture.ring.filled_buffer(&[1; 150_000]);
+    // The second request of this waits for room when the first one fails.
+    let write = fixture.mount.run(async move |vfs| vfs.write(node, 0, iter, 150_000).await);
+    let stats = [0; 3].map(|node| fixture.mount.run(async move |vfs| vfs.stat(node).await));
+    assert_eq!(fixture.finish(write), errno(Errno::ENOSPC));
+    for stat in stats {
+        assert!(matches!(fixture.finish(stat), Ok(Value::Attributes(_))));
+    }
+}
+
+#[test]
+fn an_operation_dropped_between_the_answers_to_its_requests_keeps_no_tag() {
+    use ninering_client::{executor::Executor, session::Session, vfs::Vfs};
+    use std::rc::Rc;
+
+    let ring = MemoryRing::new(Server::new().file("file", vec![1; 200_000]), 64);
+    let session = Rc::new(Session::new(ring.clone()));
+    let vfs = Rc::new(Vfs::new(session.clone()));
+    let executor = Executor::new(session.clone());
+    let (iter, _) = ring.buffer(200_000);
+    let holding = ring.clone();
+    let outcome = executor.submit(async move {
+        vfs.start(65536, "", "", 0).await.unwrap();
+        let Ok(Value::Opened { node, .. }) = vfs.open(0, "file".into(), READ, 0).await else { panic!("no file") };
+        holding.hold();
+        vfs.read(node, 0, iter, 200_000).await
+    });
+    assert_eq!(outcome, Err(0));
+    ring.serve(2);
+    ring.serve(1);
+    executor.reap();
+    assert_eq!((executor.running(), session.tags_in_use()), (1, 4));
+    drop(executor);
+    let after = Executor::<_, ()>::new(session.clone());
+    after.reap();
+    while ring.serve_any() {
+        after.reap();
+    }
+    after.reap();
+    while ring.serve_any() {
+        after.reap();
+    }
+    assert_eq!((session.tags_in_use(), session.fids_in_use(), ring.leases()), (0, 0, 0));
+}
+
+#[test]
 fn creating_through_a_dangling_link_makes_its_target() {
     let fixture = sample();
     let node = fixture.open("dangling", CREATE).unwrap();

@@ -1,5 +1,7 @@
 //! Files and directories of a mount.
 
+use std::sync::atomic::Ordering;
+
 use ninering_wire::{Errno, QidType};
 
 use super::{
@@ -209,6 +211,7 @@ impl Handle {
     /// Renames `old_path` to `new_path` in `new_directory`, replacing what is there as `rename(2)` does.
     pub async fn rename(&self, old_path: &str, new_directory: &Handle, new_path: &str) -> Result<()> {
         self.writable()?;
+        self.mount.0.removals.fetch_add(1, Ordering::Relaxed);
         self.same_mount(new_directory)?;
         let outcome = self.mount.operate(self.incarnation, None, |vfs, store, _| {
             vfs.call_rename(store, self.node, old_path, new_directory.node, new_path)
@@ -219,6 +222,7 @@ impl Handle {
     /// Removes what is not a directory.
     pub async fn unlink(&self, path: &str) -> Result<()> {
         self.writable()?;
+        self.mount.0.removals.fetch_add(1, Ordering::Relaxed);
         let outcome =
             self.mount.operate(self.incarnation, None, |vfs, store, _| vfs.call_unlink(store, self.node, path));
         expect!(outcome.await)
@@ -227,6 +231,7 @@ impl Handle {
     /// Removes an empty directory.
     pub async fn remove_directory(&self, path: &str) -> Result<()> {
         self.writable()?;
+        self.mount.0.removals.fetch_add(1, Ordering::Relaxed);
         let outcome = self
             .mount
             .operate(self.incarnation, None, |vfs, store, _| vfs.call_remove_directory(store, self.node, path));

@@ -163,6 +163,7 @@ struct Shared {
     state: Mutex<State>,
     unwritten: write_behind::Registry,
     operations: AtomicU64,
+    removals: AtomicU64,
     copied: AtomicU64,
 }
 
@@ -260,6 +261,11 @@ impl Mount {
         self.0.operations.load(Ordering::Relaxed)
     }
 
+    /// How many names were removed or renamed by this mount so far.
+    pub(crate) fn removals(&self) -> u64 {
+        self.0.removals.load(Ordering::Relaxed)
+    }
+
     /// Counts payload bytes that were copied between the region and a program's memory.
     pub(crate) fn count_copied(&self, bytes: usize) {
         self.0.copied.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -304,6 +310,7 @@ impl Mount {
             state: Mutex::new(state),
             unwritten: Default::default(),
             operations: AtomicU64::new(0),
+            removals: AtomicU64::new(0),
             copied: AtomicU64::new(0),
         }))
     }

@@ -18,16 +18,17 @@ impl Session {
     pub(super) fn readdir(&self, request: &Request, fid: u32, offset: u64, count: u32) -> Result<usize, Errno> {
         let fid = self.fids.get(fid)?;
         let directory = fid.opened()?.any();
-        let mut listing = Listing { space: request.payload_space(count), filled: 0, refused: false };
+        let mut listing = Listing::new(request.payload_space(count));
         let outcome = directory.read_directory(offset, &mut |entry| listing.take(entry));
+        let filled = listing.copy_out();
         match outcome {
             // What is there already is worth more than the error, which comes again when the rest is asked for.
-            Err(error) if listing.filled == 0 => return Err(error),
-            Ok(()) if listing.filled == 0 && listing.refused => return Err(Errno::EINVAL),
+            Err(error) if filled == 0 => return Err(error),
+            Ok(()) if filled == 0 && listing.refused => return Err(Errno::EINVAL),
             Ok(()) | Err(_) => {}
         }
-        self.count_read(listing.filled);
-        request.answer_with_payload(&Rmessage::Rreaddir { count: listing.filled as u32 }, listing.filled)
+        self.count_read(filled);
+        request.answer_with_payload(&Rmessage::Rreaddir { count: filled as u32 }, filled)
     }
 
     /// `Tmkdir`.
@@ -138,29 +139,51 @@ fn place_of(fid: &Fid) -> Result<Place, Errno> {
     if found.qid().path == fid.node.qid().path { Ok(place) } else { Err(Errno::ENOENT) }
 }
 
+/// Bytes of entries that are collected before they are copied into the reply.
+const COLLECTED: usize = 2048;
+
 /// The payload of an `Rreaddir`, on its way into the reply.
 struct Listing<'a> {
     space: Payload<'a>,
+    /// Bytes of `space` that there are, and that are filled.
+    length: usize,
     filled: usize,
     /// Was there an entry that did not fit?
     refused: bool,
+    collected: [u8; COLLECTED],
+    used: usize,
 }
 
-impl Listing<'_> {
+impl<'a> Listing<'a> {
+    fn new(space: Payload<'a>) -> Self {
+        let length = space.len();
+        Self { space, length, filled: 0, refused: false, collected: [0; COLLECTED], used: 0 }
+    }
+
     /// Appends an entry; `false` where it does not fit.
     fn take(&mut self, entry: Entry<'_>) -> bool {
         let Entry { qid, offset, kind, name } = entry;
-        let mut buffer = [0; DirEntry::FIXED_LEN + NAME_MAX];
-        let Ok(length) = (DirEntry { qid, offset, kind, name: Str(name) }).encode(&mut buffer) else {
-            // No name that long can be walked to: who lists a directory does not miss it.
+        if name.len() > NAME_MAX {
+            // Nobody can walk to it: who lists the directory does not miss it.
             return true;
-        };
-        let place = self.space.part(self.filled, length);
-        if place.len() < length {
+        }
+        let entry = DirEntry { qid, offset, kind, name: Str(name) };
+        let length = entry.encoded_len();
+        if self.length - self.filled - self.used < length {
             self.refused = true;
             return false;
         }
-        self.filled += place.copy_from(&buffer[..length]);
+        if COLLECTED - self.used < length {
+            self.copy_out();
+        }
+        self.used += entry.encode(&mut self.collected[self.used..]).unwrap_or(0);
         true
+    }
+
+    /// Copies what was collected into the reply; tells how much is there in all.
+    fn copy_out(&mut self) -> usize {
+        self.filled += self.space.part(self.filled, self.used).copy_from(&self.collected[..self.used]);
+        self.used = 0;
+        self.filled
     }
 }

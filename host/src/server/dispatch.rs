@@ -5,11 +5,11 @@ use ninering_wire::{Errno, Rmessage, Tmessage, lopen};
 use super::{Session, request::Request};
 
 /// Answers `message`: writes the reply and tells its length, or returns the error for an `Rlerror`.
-pub(super) fn dispatch(session: &Session, request: &Request, message: Tmessage<'_>) -> Result<usize, Errno> {
-    if session.server.options.read_only && changes(&message) {
+pub(super) fn dispatch(session: &Session, request: &Request, message: &Tmessage<'_>) -> Result<usize, Errno> {
+    if session.server.options.read_only && changes(message) {
         return Err(Errno::EROFS);
     }
-    match message {
+    match *message {
         Tmessage::Tversion { version, .. } => session.version(request, &version),
         Tmessage::Tauth { .. } => Err(Errno::EOPNOTSUPP),
         Tmessage::Tattach { fid, afid, uname, aname, n_uname } => {

@@ -21,15 +21,19 @@ pub(super) struct Request<'a, 'p, 'r> {
 impl<'r> Request<'_, '_, 'r> {
     /// Writes a reply; tells its length in bytes. `ENOBUFS` where there is no space for it.
     pub(super) fn answer(&self, message: &Rmessage<'_>) -> Result<usize, Errno> {
-        let mut buffer = [0; LARGEST_BUILT];
-        let length = message.encode(self.tag, &mut buffer).map_err(|_| Errno::ENOBUFS)?;
-        self.put(0, &buffer[..length])?;
-        Ok(length)
+        self.build::<LARGEST_BUILT>(message)
     }
 
     /// As [`Self::answer`], for one whose `count` bytes of payload are in place already.
     pub(super) fn answer_with_payload(&self, message: &Rmessage<'_>, count: usize) -> Result<usize, Errno> {
-        Ok(self.answer(message)? + count)
+        Ok(self.build::<RREAD_LEN>(message)? + count)
+    }
+
+    fn build<const LENGTH: usize>(&self, message: &Rmessage<'_>) -> Result<usize, Errno> {
+        let mut buffer = [0; LENGTH];
+        let length = message.encode(self.tag, &mut buffer).map_err(|_| Errno::ENOBUFS)?;
+        self.put(0, &buffer[..length])?;
+        Ok(length)
     }
 
     /// Writes an `Rreadlink`.

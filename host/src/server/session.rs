@@ -79,7 +79,11 @@ impl Session {
     }
 
     fn answer(&self, tag: u16, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> Result<usize, Errno> {
-        let decoded = decode(message, payload).map_err(request::errno_of)?;
+        let kind = check_frame(message, payload).map_err(request::errno_of)?;
+        let (decoded, rest) = Tmessage::decode_body(kind, &message[HEADER_LEN..]).map_err(request::errno_of)?;
+        if !rest.is_empty() || decoded.payload_len() as usize != payload.len() {
+            return Err(Errno::EPROTO);
+        }
         tracing::trace!(tag, message = ?decoded, "request");
         if let Tmessage::Tversion { msize, version } = decoded {
             let request = Request { tag, msize, payload, reply };
@@ -96,7 +100,7 @@ impl Session {
         if !request::has_space(message, msize, reply) {
             return Err(Errno::ENOBUFS);
         }
-        dispatch::dispatch(self, &Request { tag, msize, payload, reply }, decoded)
+        dispatch::dispatch(self, &Request { tag, msize, payload, reply }, &decoded)
     }
 
     /// Begins the session anew, without a fid and while no other request is under way. An `msize` of 0 ends it: no
@@ -150,20 +154,12 @@ impl Session {
     }
 }
 
-/// Decodes a request, and checks that its parts are as long as it says.
-fn decode<'a>(message: &'a [u8], payload: &Payload<'_>) -> Result<Tmessage<'a>, WireError> {
+/// Checks that a request is as long as its header says, and tells its type number.
+fn check_frame(message: &[u8], payload: &Payload<'_>) -> Result<u8, WireError> {
     let header = Header::decode(message)?;
-    let payload_len = payload.len();
-    if header.size as usize != message.len() + payload_len {
-        return Err(WireError::BadSize(header.size));
-    }
-    let (decoded, rest) = Tmessage::decode_body(header.kind, &message[HEADER_LEN..])?;
-    if !rest.is_empty() {
-        return Err(WireError::TrailingBytes);
-    }
-    match (decoded.payload_len() as usize).cmp(&payload_len) {
-        std::cmp::Ordering::Less => Err(WireError::TrailingBytes),
-        std::cmp::Ordering::Equal => Ok(decoded),
-        std::cmp::Ordering::Greater => Err(WireError::Truncated),
+    if header.size as usize == message.len() + payload.len() {
+        Ok(header.kind)
+    } else {
+        Err(WireError::BadSize(header.size))
     }
 }

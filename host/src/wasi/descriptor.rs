@@ -24,7 +24,7 @@ use wasmtime_wasi::{
 
 use super::{
     MountsCtxView,
-    directory::DirectoryStream,
+    directory::{Begun, DirectoryStream},
     error::{error_code, fs_error},
     recent::{Moment, Recent},
     stream::{FileInput, FileOutput},
@@ -44,6 +44,7 @@ pub(super) struct Descriptor {
     appender: OnceCell<Arc<Writer>>,
     /// What was last told about something in this directory.
     recent: Recent,
+    begun: Begun,
 }
 
 struct Origin {
@@ -87,6 +88,7 @@ impl Descriptor {
             origin: None,
             appender: OnceCell::new(),
             recent: Recent::default(),
+            begun: Begun::default(),
         }
     }
 
@@ -100,6 +102,10 @@ impl Descriptor {
 
     pub(super) fn recent(&self) -> &Recent {
         &self.recent
+    }
+
+    pub(super) fn begun(&self) -> &Begun {
+        &self.begun
     }
 
     pub(super) fn writer(&self) -> &Arc<Writer> {
@@ -506,6 +512,7 @@ impl HostDescriptor for MountsCtxView<'_> {
             origin,
             appender: OnceCell::new(),
             recent: Recent::default(),
+            begun: Begun::default(),
         };
         Ok(self.push(descriptor)?)
     }

@@ -1,7 +1,8 @@
 //! `wasi:filesystem/types.directory-entry-stream`.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::{
     FsResult,
@@ -16,36 +17,103 @@ use super::{
 };
 use crate::mount::{self, DirectoryEntry, Handle, OpenFlags};
 
-/// A directory being read, a batch of entries at a time.
+/// A directory being read by a program.
 pub(super) struct DirectoryStream {
     descriptor: Shared,
-    /// Opened anew for each stream, so that each has a position of its own.
+    listing: Arc<Mutex<Listing>>,
+    /// The next entry to give out.
+    position: usize,
+}
+
+/// A directory being read from a server, a batch of entries at a time.
+struct Listing {
+    /// Opened anew for each listing, so that each has a position of its own.
     directory: Handle,
-    entries: VecDeque<DirectoryEntry>,
-    /// When they were read.
+    /// All entries so far.
+    entries: Vec<DirectoryEntry>,
+    /// So many of them have been given out.
+    given_out: usize,
+    /// When the latest were read.
     read: Moment,
+    /// How many names had been removed on the mount when it began.
+    removals: u64,
     next: u64,
     end: bool,
 }
 
-impl DirectoryStream {
-    pub(super) async fn open(descriptor: Shared) -> mount::Result<Self> {
-        let directory = descriptor.handle().open_at(".", OpenFlags::READ | OpenFlags::DIRECTORY, 0).await?;
-        let read = Moment::now(descriptor.mount());
-        Ok(Self { descriptor, directory, entries: VecDeque::new(), read, next: 0, end: false })
+/// The listing of a directory that its program has not read to the end yet.
+///
+/// The adapter of 0.1 programs goes on in a directory by reading it again from the start and skipping as many entries
+/// as it has had. If the program has removed some of those, it would skip others in their place and never see them:
+/// `remove_dir_all` on a large directory fails so. Therefore, where names were removed since, a new stream goes on with
+/// the listing that was begun, and first repeats what that had given out.
+#[derive(Default)]
+pub(super) struct Begun(parking_lot::Mutex<Option<Arc<Mutex<Listing>>>>);
+
+/// An entry, as it is given out.
+struct Given {
+    kind: u8,
+    name: Vec<u8>,
+    identity: u64,
+    moment: Moment,
+}
+
+impl Listing {
+    async fn open(directory: &Handle) -> mount::Result<Self> {
+        let removals = directory.mount().removals();
+        let directory = directory.open_at(".", OpenFlags::READ | OpenFlags::DIRECTORY, 0).await?;
+        let read = Moment::now(directory.mount());
+        Ok(Self { directory, entries: Vec::new(), given_out: 0, read, removals, next: 0, end: false })
     }
 
-    async fn next(&mut self) -> mount::Result<Option<DirectoryEntry>> {
-        while self.entries.is_empty() && !self.end {
-            let batch = self.directory.read_directory(self.next).await?;
-            self.read = Moment::now(self.descriptor.mount());
-            self.end = batch.end;
-            if let Some(last) = batch.entries.last() {
-                self.next = last.offset;
-            }
-            self.entries = batch.entries.into();
+    async fn read_more(&mut self) -> mount::Result<()> {
+        let batch = self.directory.read_directory(self.next).await?;
+        self.read = Moment::now(self.directory.mount());
+        self.end = batch.end;
+        if let Some(last) = batch.entries.last() {
+            self.next = last.offset;
         }
-        Ok(self.entries.pop_front())
+        self.entries.extend(batch.entries);
+        Ok(())
+    }
+
+    async fn entry(&mut self, position: usize) -> mount::Result<Option<Given>> {
+        while position == self.entries.len() && !self.end {
+            self.read_more().await?;
+        }
+        let Some(DirectoryEntry { qid, kind, name, .. }) = self.entries.get(position) else { return Ok(None) };
+        // What is repeated may be gone by now, and must still have the identity that it had.
+        let moment = if position < self.given_out { Moment::now(self.directory.mount()) } else { self.read };
+        self.given_out = self.given_out.max(position + 1);
+        Ok(Some(Given { kind: *kind, name: name.clone(), identity: qid.path, moment }))
+    }
+}
+
+impl DirectoryStream {
+    pub(super) async fn open(descriptor: Shared) -> mount::Result<Self> {
+        let begun = descriptor.begun().0.lock().clone();
+        if let Some(listing) = begun {
+            let goes_on = {
+                let listing = listing.lock().await;
+                listing.given_out > 0 && listing.removals != descriptor.mount().removals()
+            };
+            if goes_on {
+                return Ok(Self { descriptor, listing, position: 0 });
+            }
+        }
+        let listing = Arc::new(Mutex::new(Listing::open(descriptor.handle()).await?));
+        *descriptor.begun().0.lock() = Some(Arc::clone(&listing));
+        Ok(Self { descriptor, listing, position: 0 })
+    }
+
+    async fn next(&mut self) -> mount::Result<Option<Given>> {
+        let entry = self.listing.lock().await.entry(self.position).await?;
+        match entry {
+            Some(_) => self.position += 1,
+            // Read to its end: whoever reads the directory again wants to see it as it is then.
+            None => *self.descriptor.begun().0.lock() = None,
+        }
+        Ok(entry)
     }
 }
 
@@ -56,9 +124,10 @@ impl HostDirectoryEntryStream for MountsCtxView<'_> {
     ) -> FsResult<Option<types::DirectoryEntry>> {
         let stream = self.table.get_mut(&Resource::<DirectoryStream>::new_borrow(stream.rep()))?;
         let Some(entry) = stream.next().await.map_err(fs_error)? else { return Ok(None) };
-        let name = String::from_utf8(entry.name).map_err(|_| ErrorCode::IllegalByteSequence)?;
-        stream.descriptor.recent().note(&name, false, entry.qid.path, stream.read);
-        Ok(Some(types::DirectoryEntry { type_: entry_type(entry.kind), name }))
+        let Given { kind, name, identity, moment } = entry;
+        let name = String::from_utf8(name).map_err(|_| ErrorCode::IllegalByteSequence)?;
+        stream.descriptor.recent().note(&name, false, identity, moment);
+        Ok(Some(types::DirectoryEntry { type_: entry_type(kind), name }))
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {

@@ -45,6 +45,8 @@ pub struct Server {
     pub msize: u32,
     /// Answer this to writes from this offset on.
     pub fail_writes_at: Option<(u64, Errno)>,
+    /// So many walks do not see the last of their names.
+    pub blind_walks: u32,
     /// Put so many bytes at the most into an `Rread`.
     pub short_reads: u32,
 }
@@ -70,6 +72,7 @@ impl Server {
             iounit: 0,
             msize: u32::MAX,
             fail_writes_at: None,
+            blind_walks: 0,
             short_reads: u32::MAX,
         }
     }
@@ -180,13 +183,19 @@ impl Server {
                 if open.is_some() {
                     return Err(self.note("a walk from an open fid"));
                 }
+                let is_blind = self.blind_walks > 0 && !names.is_empty();
+                self.blind_walks -= u32::from(is_blind);
                 let mut qids = Qids::default();
                 let mut here = inode;
-                for name in names.iter() {
+                for (index, name) in names.iter().enumerate() {
                     if matches!(name.0, b"" | b"." | b"..") || name.contains(&b'/') {
                         return Err(self.note("a name that is none"));
                     }
-                    match self.child(here, name.0) {
+                    let child = match self.child(here, name.0) {
+                        Ok(_) if is_blind && index + 1 == names.len() => Err(Errno::ENOENT),
+                        child => child,
+                    };
+                    match child {
                         Ok(inode) => here = inode,
                         Err(errno) if qids.is_empty() => return Err(errno),
                         Err(_) => return Ok(Rmessage::Rwalk { qids }),
@@ -212,6 +221,9 @@ impl Server {
                 Rmessage::Rlopen { qid: self.qid(at.inode), iounit: self.iounit }
             }
             Tmessage::Tlcreate { fid, name, flags, mode, gid } => {
+                if flags & lopen::EXCL == 0 {
+                    return Err(self.note("a create that may open what is there, or worse, what a link leads to"));
+                }
                 let at = self.fid(fid)?;
                 let inode = self.make(at.inode, &name, Content::File(Vec::new()), mode)?;
                 self.file_mut(inode)?.gid = gid;

@@ -106,7 +106,7 @@ impl Default for Stream {
 }
 
 impl Stream {
-    /// Bytes of the buffer: about what a client asks for at once (Linux: `msize`, 128 KiB by default, at most).
+    /// Bytes of the buffer: as many as the C library's `readdir` takes.
     const CAPACITY: usize = 32 * 1024;
 
     /// Makes the entry at `offset` the next one.
