@@ -1,1 +1,108 @@
+//! Peers that nobody here wrote: the Linux kernel's 9P client on our server, our client on diod.
+//!
+//! Where the machine lacks what a test needs (root, User Mode Linux, diod), the test says so and passes, unless
+//! `NINERING_REQUIRE_PEERS` is set, as it is in `make test`'s CI.
 
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use ninering_tests::{Running, finish, ninering, program, root};
+
+/// The status with which `tests/uml/run` says that it cannot run here.
+const CANNOT: i32 = 77;
+
+fn skip(why: &str) {
+    assert!(std::env::var_os("NINERING_REQUIRE_PEERS").is_none(), "required, but {why}");
+    eprintln!("SKIPPED: {why}");
+}
+
+/// A small source tree with everything that a copy can get wrong.
+fn source_tree(top: &Path) {
+    fs::create_dir_all(top.join("src/deep/er")).expect("a directory");
+    fs::create_dir(top.join("empty")).expect("a directory");
+    for number in 0..300 {
+        let text = format!("line of file {number}\n").repeat(number * 7 % 400);
+        fs::write(top.join(format!("src/file{number:03}.c")), text).expect("a file");
+    }
+    fs::write(top.join("src/deep/er/large"), vec![0xa5; 3_000_001]).expect("a file");
+    fs::write(top.join("src/nothing"), "").expect("a file");
+    fs::write(top.join("name with spaces and ünïcode"), "x").expect("a file");
+    std::os::unix::fs::symlink("../src/file001.c", top.join("empty/link")).expect("a link");
+    std::os::unix::fs::symlink("nowhere", top.join("dangling")).expect("a link");
+    fs::hard_link(top.join("src/file002.c"), top.join("src/hard")).expect("a link");
+    let script = top.join("script");
+    fs::write(&script, "#!/bin/sh\n").expect("a file");
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o750)).expect("a mode");
+}
+
+fn linux_copies_a_tree(source: &str, options: &str) {
+    let tree = tempfile::tempdir().expect("a directory");
+    source_tree(tree.path());
+    let server = format!("{} serve {source} --listen tcp://{{ADDR}}:{{PORT}}", ninering().get_program().display());
+    let ended = finish(
+        Command::new(root().join("tests/uml/run"))
+            .args(["--server", &server, "--options", options, "--"])
+            .arg(root().join("tests/uml/copy-tree"))
+            .arg(tree.path()),
+    );
+    if ended.status.code() == Some(CANNOT) {
+        return skip(ended.stderr.trim());
+    }
+    ended.success();
+}
+
+#[test]
+fn the_linux_client_copies_a_tree_in_and_out_of_a_directory() {
+    let export = tempfile::tempdir().expect("a directory");
+    linux_copies_a_tree(&format!("dir:{}", export.path().display()), "cache=none");
+}
+
+#[test]
+fn the_linux_client_copies_a_tree_in_and_out_with_its_cache() {
+    let export = tempfile::tempdir().expect("a directory");
+    linux_copies_a_tree(&format!("dir:{}", export.path().display()), "cache=loose");
+}
+
+#[test]
+fn the_linux_client_copies_a_tree_in_and_out_of_memory() {
+    linux_copies_a_tree("mem:", "cache=none");
+}
+
+/// diod on a directory; `None` where there is no diod.
+fn diod(export: &Path) -> Option<(Running, String)> {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let diod = ["/usr/sbin/diod", "/usr/local/sbin/diod"].into_iter().find(|path| Path::new(path).exists())?;
+    let mut command = Command::new(diod);
+    command.args(["-f", "-n", "-l", &format!("127.0.0.1:{port}"), "-L", "stderr", "-e"]).arg(export);
+    let running = Running::start_silent(command.stdout(Stdio::null()));
+    let end = Instant::now() + Duration::from_secs(30);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < end, "diod does not listen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Some((running, format!("tcp://127.0.0.1:{port}{}", export.display())))
+}
+
+#[test]
+fn our_client_works_on_diod() {
+    let export = tempfile::tempdir().expect("a directory");
+    let Some((_diod, address)) = diod(export.path()) else { return skip("diod is not installed") };
+    let run = |arguments: &[&str]| {
+        let mut command = ninering();
+        command.args(["run", "--mount", &format!("/data={address}")]).arg(program(arguments[0]));
+        finish(command.args(&arguments[1..])).success()
+    };
+    run(&["fsprobe.wasm", "tree", "/data", "1000"]);
+    let ended = run(&["index.wasm", "demo", "/data"]);
+    assert!(ended.stdout.contains("CHECK OK"), "{}", ended.stdout);
+    fs::write(export.path().join("in"), vec![0x5a; 5_000_000]).expect("a file");
+    run(&["fsprobe.wasm", "copy", "/data/in", "/data/out"]);
+    assert!(fs::read(export.path().join("out")).expect("the copy") == vec![0x5a; 5_000_000]);
+    let list = finish(ninering().args(["ls", &format!("{address}//")])).success();
+    assert!(list.stdout.lines().any(|line| line == "out"), "{}", list.stdout);
+}

@@ -28,7 +28,7 @@ impl<'a> Payload<'a> {
 
     /// Appends a piece.
     pub fn push(&mut self, piece: VolatileSlice<'a>) {
-        if piece.len() > 0 {
+        if !piece.is_empty() {
             self.pieces.push(piece);
         }
     }

@@ -13,6 +13,9 @@ use std::{
 /// How long a command may take before the test that waits for it fails. Nothing here depends on how fast it is.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// How long a command may take to say that it is ready.
+const READY: Duration = Duration::from_secs(60);
+
 /// The top of the repository.
 pub fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -139,12 +142,20 @@ impl Running {
         });
         let mut all = String::new();
         loop {
-            match said.recv_timeout(PATIENCE) {
+            match said.recv_timeout(READY) {
                 Ok(line) if line.contains(ready) => return (running, line),
                 Ok(line) => all.push_str(&line),
                 Err(_) => panic!("{command:?} did not say '{ready}': {all}"),
             }
         }
+    }
+
+    /// Starts a command that says nothing when it is ready.
+    ///
+    /// # Panics
+    /// The command cannot be started.
+    pub fn start_silent(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::null()).spawn().expect("a command"))
     }
 
     /// The process.

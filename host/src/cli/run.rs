@@ -102,6 +102,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         tokio::spawn(end_by_interrupt(mounts.clone()));
         let mut environment = Environment::new();
         environment.inherit_stdio().arg(&name).args(&arguments.arguments).envs(&arguments.environment);
+        tracing::debug!(program = name, "running");
         let outcome = program.run(mounts.clone(), &mut environment).await;
         let mut status = match outcome {
             Ok(status) => status,

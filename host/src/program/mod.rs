@@ -2,6 +2,8 @@
 //!
 //! [`Runtime`] compiles and runs them with mounts in place of the host's filesystem.
 
+mod adapt;
+
 use std::{borrow::Cow, path::Path, sync::OnceLock, time::Duration};
 
 use wasmtime::{
@@ -208,56 +210,13 @@ impl Program {
 /// It is neither.
 pub fn as_component<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, ProgramError> {
     match bytes {
-        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => adapt(name, bytes).map(Cow::Owned),
+        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => adapt::adapt(name, bytes).map(Cow::Owned),
         [0, b'a', b's', b'm', _, _, 1, 0, ..] => Ok(Cow::Borrowed(bytes)),
         [0, b'a', b's', b'm', ..] => {
             Err(ProgramError::Compile { path: name.into(), reason: "it is of an unknown version".into() })
         }
         _ => Err(ProgramError::NotWebAssembly(name.into())),
     }
-}
-
-/// Makes a component of a WASI 0.1 module.
-fn adapt(name: &str, module: &[u8]) -> Result<Vec<u8>, ProgramError> {
-    use wasi_preview1_component_adapter_provider::{
-        WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as ADAPTER, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER as COMMAND,
-    };
-    let not_wasi = |reason: String| ProgramError::NotWasi { path: name.into(), reason };
-    let (mut starts, mut foreign) = (false, None);
-    for payload in wasmparser::Parser::new(0).parse_all(module) {
-        let damaged = |error: wasmparser::BinaryReaderError| ProgramError::Compile {
-            path: name.into(),
-            reason: error.to_string(),
-        };
-        match payload.map_err(damaged)? {
-            wasmparser::Payload::ExportSection(exports) => {
-                for export in exports {
-                    starts |= export.map_err(damaged)?.name == "_start";
-                }
-            }
-            wasmparser::Payload::ImportSection(imports) => {
-                for import in imports.into_imports() {
-                    let import = import.map_err(damaged)?;
-                    if import.module != ADAPTER && foreign.is_none() {
-                        foreign = Some(format!("it imports '{}' from '{}'", import.name, import.module));
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    if let Some(foreign) = foreign {
-        return Err(not_wasi(format!("{foreign}, which is not WASI")));
-    }
-    if !starts {
-        return Err(not_wasi("it has no function '_start'".into()));
-    }
-    wit_component::ComponentEncoder::default()
-        .validate(true)
-        .module(module)
-        .and_then(|encoder| encoder.adapter(ADAPTER, COMMAND))
-        .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| not_wasi(format!("{error:#}").replace('\n', " ")))
 }
 
 /// An error and its causes, in one line.
