@@ -218,6 +218,15 @@ pub fn large_and_sparse_files(export: &Export) {
     expected[70_003..].fill(0);
     assert_eq!(client.read(fid, 0, 200_000).unwrap(), expected[..100_000]);
     assert_eq!(client.read(fid, far, 10).unwrap(), b"");
+    for size in [65_536, 0] {
+        let fid = client.open("large", RDWR).unwrap();
+        client.setattr(fid, resize(size)).unwrap();
+        assert!(client.getattr(fid).unwrap().blocks * 512 < size + 8192);
+        client.setattr(fid, resize(300_000)).unwrap();
+        let mut expected = contents.clone();
+        expected[size as usize..].fill(0);
+        assert!(client.contents("large").unwrap() == expected, "cut off at {size}");
+    }
 }
 
 pub fn appending_goes_to_the_end(export: &Export) {
