@@ -1,9 +1,7 @@
 //! Builds the sandboxed client: compiles `components/client` and `components/iter` to WebAssembly, and composes
 //! them into the one component that mounts instantiate.
 
-use std::{env, error::Error, fs, path::Path, process::Command};
-
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     #[cfg(feature = "mount")]
     client::build()?;
@@ -12,10 +10,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 #[cfg(feature = "mount")]
 mod client {
+    use std::{env, error::Error, fs, path::Path, process::Command};
+
     use wac_graph::{CompositionGraph, EncodeOptions, types::Package};
     use wit_component::ComponentEncoder;
-
-    use super::*;
 
     pub(crate) fn build() -> Result<(), Box<dyn Error>> {
         let root = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("..");

@@ -41,13 +41,13 @@ fn a_chain_is_header_out_reply_header_and_in_in_this_order() {
     let (mut ring, mut device) = Ring::new(8);
     let (out, input) = (ring.buffer(5), ring.buffer(6));
     ring.region.write(out.offset, b"FGHIJ").unwrap();
-    let token = ring.driver.add(&mut ring.leases, b"ABCDE", &[out], 4, &[input]).unwrap();
+    ring.driver.add(&mut ring.leases, 77, b"ABCDE", &[out], 4, &[input]).unwrap();
     assert!(ring.driver.kick_needed());
     assert!(!ring.driver.kick_needed(), "it was told already");
     assert_eq!(ring.driver.used(&mut ring.leases), None);
     assert!(answer_reversed(&mut device));
     let used = ring.driver.used(&mut ring.leases).unwrap();
-    assert_eq!((used.token, used.written, &used.header[..]), (token, 10, &b"JIHG"[..]));
+    assert_eq!((used.id, used.written, &used.header[..]), (77, 10, &b"JIHG"[..]));
     assert_eq!(ring.bytes(input), b"FEDCBA");
     assert_eq!(ring.driver.used(&mut ring.leases), None);
     let statistics = ring.driver.statistics();
@@ -59,10 +59,10 @@ fn a_chain_is_header_out_reply_header_and_in_in_this_order() {
 fn extents_are_in_flight_until_the_used_element_is_taken() {
     let (mut ring, mut device) = Ring::new(8);
     let buffer = ring.buffer(4096);
-    ring.driver.add(&mut ring.leases, b"x", &[buffer], 0, &[]).unwrap();
+    ring.driver.add(&mut ring.leases, 0, b"x", &[buffer], 0, &[]).unwrap();
     answer_reversed(&mut device);
     assert_eq!(ring.leases.check(buffer), Err(MemoryError::InFlight));
-    let again = ring.driver.add(&mut ring.leases, b"x", &[], 0, &[buffer]);
+    let again = ring.driver.add(&mut ring.leases, 0, b"x", &[], 0, &[buffer]);
     assert_eq!(again, Err(QueueError::Memory(MemoryError::InFlight)));
     ring.driver.used(&mut ring.leases).unwrap();
     assert_eq!(ring.leases.check(buffer), Ok(()));
@@ -72,14 +72,15 @@ fn extents_are_in_flight_until_the_used_element_is_taken() {
 fn a_full_queue_refuses_until_a_chain_is_taken_back() {
     let (mut ring, mut device) = Ring::new(8);
     for round in 0..100u32 {
-        let tokens: Vec<_> =
-            (0..4).map(|_| ring.driver.add(&mut ring.leases, &round.to_le_bytes(), &[], 16, &[]).unwrap()).collect();
-        let full = ring.driver.add(&mut ring.leases, b"x", &[], 0, &[]);
+        for id in round..round + 4 {
+            ring.driver.add(&mut ring.leases, id, &round.to_le_bytes(), &[], 16, &[]).unwrap();
+        }
+        let full = ring.driver.add(&mut ring.leases, 0, b"x", &[], 0, &[]);
         assert_eq!(full, Err(QueueError::Full));
         assert_eq!(ring.driver.in_flight(), 4);
         while answer_reversed(&mut device) {}
-        for token in tokens {
-            assert_eq!(ring.driver.used(&mut ring.leases).unwrap().token, token);
+        for id in round..round + 4 {
+            assert_eq!(ring.driver.used(&mut ring.leases).unwrap().id, id);
         }
         assert_eq!(ring.driver.in_flight(), 0);
     }
@@ -89,18 +90,32 @@ fn a_full_queue_refuses_until_a_chain_is_taken_back() {
 #[test]
 fn chains_are_taken_back_in_the_order_in_which_the_device_returns_them() {
     let (mut ring, mut device) = Ring::new(16);
-    let tokens: Vec<_> = (0..4).map(|_| ring.driver.add(&mut ring.leases, b"x", &[], 16, &[]).unwrap()).collect();
+    for id in 10..14 {
+        ring.driver.add(&mut ring.leases, id, b"x", &[], 16, &[]).unwrap();
+    }
     let chains: Vec<_> = std::iter::from_fn(|| device.pop()).collect();
     let mut chains: Vec<_> = chains.into_iter().map(Some).collect();
     for index in [2, 0, 3, 1] {
         device.complete(chains[index].take().unwrap(), 0);
-        assert_eq!(ring.driver.used(&mut ring.leases).unwrap().token, tokens[index]);
+        assert_eq!(ring.driver.used(&mut ring.leases).unwrap().id, 10 + index as u32);
     }
-    let mut next: Vec<_> = (0..8).map(|_| ring.driver.add(&mut ring.leases, b"x", &[], 16, &[]).unwrap()).collect();
-    next.extend(tokens);
-    next.sort_unstable();
-    next.dedup();
-    assert_eq!(next.len(), 12, "no token is used again so soon");
+}
+
+#[test]
+fn chains_may_have_one_id_and_are_still_told_apart() {
+    let (mut ring, mut device) = Ring::new(16);
+    let buffers = [ring.buffer(4), ring.buffer(4)];
+    for buffer in buffers {
+        ring.driver.add(&mut ring.leases, 7, b"wxyz", &[], 0, &[buffer]).unwrap();
+    }
+    let [first, second] = [device.pop().unwrap(), device.pop().unwrap()];
+    device.complete(second, 4);
+    assert_eq!(ring.driver.used(&mut ring.leases).unwrap().id, 7);
+    assert_eq!(ring.leases.check(buffers[0]), Err(MemoryError::InFlight));
+    assert_eq!(ring.leases.check(buffers[1]), Ok(()));
+    device.complete(first, 4);
+    assert_eq!(ring.driver.used(&mut ring.leases).unwrap().id, 7);
+    assert_eq!(ring.leases.in_flight(), 0);
 }
 
 #[test]
@@ -110,7 +125,7 @@ fn what_is_too_large_is_refused() {
     let add = |ring: &mut Ring, header: &[u8], out: u32, reply: u32| {
         let buffer = ring.buffer(4096);
         let out: Vec<_> = (0..out).map(|index| extent(buffer.offset + u64::from(index), 1)).collect();
-        let added = ring.driver.add(&mut ring.leases, header, &out, reply, &[]);
+        let added = ring.driver.add(&mut ring.leases, 0, header, &out, reply, &[]);
         ring.leases.release(buffer).unwrap();
         added
     };
@@ -128,7 +143,7 @@ fn what_is_too_large_is_refused() {
 fn chains_of_4_gib_are_refused() {
     let (mut ring, _device) = Ring::new(8);
     let huge = [extent(0, u32::MAX), extent(0, u32::MAX)];
-    let added = ring.driver.add(&mut ring.leases, b"x", &huge, 0, &[]);
+    let added = ring.driver.add(&mut ring.leases, 0, b"x", &huge, 0, &[]);
     assert_eq!(added, Err(QueueError::Memory(MemoryError::TooLarge)));
 }
 
@@ -138,7 +153,7 @@ fn long_headers_have_pages_of_their_own_and_give_them_back() {
     let before = ring.region.statistics().allocated_pages;
     let header: Vec<u8> = (0..MAX_HEADER).map(|index| index as u8).collect();
     for _ in 0..20 {
-        ring.driver.add(&mut ring.leases, &header, &[], MAX_HEADER, &[]).unwrap();
+        ring.driver.add(&mut ring.leases, 0, &header, &[], MAX_HEADER, &[]).unwrap();
         assert!(ring.region.statistics().allocated_pages > before);
         answer_reversed(&mut device);
         let mut used = ring.driver.used(&mut ring.leases).unwrap();
@@ -154,18 +169,18 @@ fn without_memory_for_a_header_nothing_is_added() {
     let (mut driver, mut device) = Driver::new(Arc::clone(&region), 8).unwrap();
     let mut leases = ninering::lease::Leases::new(Arc::clone(&region), 4096);
     let buffer = leases.allocate(1).unwrap();
-    let added = driver.add(&mut leases, &[1; 40_000], &[buffer], 40_000, &[]);
+    let added = driver.add(&mut leases, 0, &[1; 40_000], &[buffer], 40_000, &[]);
     assert_eq!(added, Err(QueueError::Memory(MemoryError::NoSpace)));
     assert_eq!(leases.check(buffer), Ok(()));
     assert!(device.pop().is_none());
-    assert!(driver.add(&mut leases, &[1; 40_000], &[buffer], 0, &[]).is_ok(), "the first header was given back");
+    assert!(driver.add(&mut leases, 0, &[1; 40_000], &[buffer], 0, &[]).is_ok(), "the first header was given back");
 }
 
 #[test]
 fn a_device_cannot_write_more_than_there_is_space_for() {
     let (mut ring, device) = Ring::new(8);
     let buffer = ring.buffer(100);
-    ring.driver.add(&mut ring.leases, b"x", &[], 11, &[buffer]).unwrap();
+    ring.driver.add(&mut ring.leases, 0, b"x", &[], 11, &[buffer]).unwrap();
     RawRing::of(&device).forge_used(0, 0, u32::MAX);
     let used = ring.driver.used(&mut ring.leases).unwrap();
     assert_eq!((used.written, used.header.len()), (111, 11));
@@ -177,14 +192,14 @@ fn a_forged_used_id_breaks_the_queue() {
         let (mut ring, device) = Ring::new(8);
         let buffer = ring.buffer(100);
         // Descriptors 0, 1 and 2 are a chain: only 0 begins one.
-        let token = ring.driver.add(&mut ring.leases, b"x", &[], 11, &[buffer]).unwrap();
+        ring.driver.add(&mut ring.leases, 77, b"x", &[], 11, &[buffer]).unwrap();
         RawRing::of(&device).forge_used(0, id, 0);
         assert_eq!(ring.driver.used(&mut ring.leases), None);
         assert!(ring.driver.is_broken());
-        assert_eq!(ring.driver.add(&mut ring.leases, b"x", &[], 0, &[]), Err(QueueError::Broken));
+        assert_eq!(ring.driver.add(&mut ring.leases, 0, b"x", &[], 0, &[]), Err(QueueError::Broken));
         assert!(!ring.driver.kick_needed());
         assert_eq!(ring.leases.check(buffer), Err(MemoryError::InFlight), "the device may still use it");
-        assert_eq!(ring.driver.abandon(&mut ring.leases), [token]);
+        assert_eq!(ring.driver.abandon(&mut ring.leases), [77]);
         assert_eq!(ring.leases.check(buffer), Ok(()));
     }
 }
@@ -193,7 +208,7 @@ fn a_forged_used_id_breaks_the_queue() {
 fn a_chain_returned_twice_breaks_the_queue() {
     let (mut ring, device) = Ring::new(8);
     for _ in 0..2 {
-        ring.driver.add(&mut ring.leases, b"x", &[], 11, &[]).unwrap();
+        ring.driver.add(&mut ring.leases, 0, b"x", &[], 11, &[]).unwrap();
     }
     let raw = RawRing::of(&device);
     raw.forge_used(0, 0, 0);
@@ -206,7 +221,7 @@ fn a_chain_returned_twice_breaks_the_queue() {
 #[test]
 fn a_used_ring_that_runs_ahead_breaks_the_queue() {
     let (mut ring, device) = Ring::new(8);
-    ring.driver.add(&mut ring.leases, b"x", &[], 11, &[]).unwrap();
+    ring.driver.add(&mut ring.leases, 0, b"x", &[], 11, &[]).unwrap();
     ring.region.write(device.layout().used_idx(), &2u16.to_le_bytes()).unwrap();
     assert_eq!(ring.driver.used(&mut ring.leases), None);
     assert!(ring.driver.is_broken());
@@ -217,8 +232,8 @@ fn what_the_device_does_to_the_descriptors_does_not_matter() {
     let (mut ring, mut device) = Ring::new(8);
     let raw = RawRing::of(&device);
     for _ in 0..100 {
-        ring.driver.add(&mut ring.leases, b"x", &[], 11, &[]).unwrap();
-        ring.driver.add(&mut ring.leases, b"y", &[], 11, &[]).unwrap();
+        ring.driver.add(&mut ring.leases, 0, b"x", &[], 11, &[]).unwrap();
+        ring.driver.add(&mut ring.leases, 0, b"y", &[], 11, &[]).unwrap();
         let chains: Vec<_> = std::iter::from_fn(|| device.pop()).collect();
         assert_eq!(chains.len(), 2);
         for index in 0..8 {
@@ -239,12 +254,10 @@ fn abandoned_chains_end_and_their_memory_is_free() {
     let (mut ring, device) = Ring::new(16);
     let before = ring.region.statistics().allocated_pages;
     let buffer = ring.buffer(4096);
-    let tokens = [
-        ring.driver.add(&mut ring.leases, &[0; 2000], &[buffer], 0, &[]).unwrap(),
-        ring.driver.add(&mut ring.leases, b"x", &[], 10_000, &[]).unwrap(),
-    ];
+    ring.driver.add(&mut ring.leases, 1, &[0; 2000], &[buffer], 0, &[]).unwrap();
+    ring.driver.add(&mut ring.leases, 2, b"x", &[], 10_000, &[]).unwrap();
     drop(device);
-    assert_eq!(ring.driver.abandon(&mut ring.leases), tokens);
+    assert_eq!(ring.driver.abandon(&mut ring.leases), [1, 2]);
     assert!(ring.driver.abandon(&mut ring.leases).is_empty());
     assert_eq!(ring.driver.in_flight(), 0);
     ring.leases.release(buffer).unwrap();

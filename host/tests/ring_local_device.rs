@@ -35,7 +35,7 @@ fn a_twrites_payload_is_left_in_place_and_all_else_is_copied() {
         (other.clone(), [&other[..], b"abc"].concat(), b""),
         (vec![9], b"\x09abc".to_vec(), b""),
     ] {
-        ring.driver.add(&mut ring.leases, &header, &[out], 11, &[]).unwrap();
+        ring.driver.add(&mut ring.leases, 0, &header, &[out], 11, &[]).unwrap();
         device.kick();
         assert_eq!(seen.recv().unwrap(), (message, payload.to_vec()));
         assert_eq!(ring.driver.used(&mut ring.leases).unwrap().header, b"0123456789");
@@ -50,7 +50,7 @@ fn the_reply_goes_to_the_header_and_then_to_the_extents() {
     });
     let buffer = ring.buffer(4096);
     let parts = [extent(buffer.offset + 100, 5), extent(buffer.offset, 50)];
-    ring.driver.add(&mut ring.leases, b"x", &[], 11, &parts).unwrap();
+    ring.driver.add(&mut ring.leases, 0, b"x", &[], 11, &parts).unwrap();
     device.kick();
     let used = ring.driver.used(&mut ring.leases).unwrap();
     assert_eq!((used.written, &used.header[..]), (28, &b"a reply tha"[..]));
@@ -66,7 +66,7 @@ fn a_message_that_is_too_long_is_returned_unanswered() {
     for (header, out, written) in
         [(vec![0; MAX_HEADER as usize], vec![], MAX_HEADER), (vec![0; MAX_HEADER as usize], vec![out], 0)]
     {
-        ring.driver.add(&mut ring.leases, &header, &out, MAX_HEADER, &[]).unwrap();
+        ring.driver.add(&mut ring.leases, 0, &header, &out, MAX_HEADER, &[]).unwrap();
         device.kick();
         assert_eq!(ring.driver.used(&mut ring.leases).unwrap().written, written);
     }
@@ -76,7 +76,7 @@ fn a_message_that_is_too_long_is_returned_unanswered() {
 fn a_handler_that_claims_too_much_is_cut_to_the_space_there_is() {
     let (mut ring, queue) = Ring::new(8);
     let mut device = LocalDevice::new(queue, |_: &[u8], _: &Payload<'_>, _: &Payload<'_>| usize::MAX);
-    ring.driver.add(&mut ring.leases, b"x", &[], 11, &[]).unwrap();
+    ring.driver.add(&mut ring.leases, 0, b"x", &[], 11, &[]).unwrap();
     device.kick();
     assert_eq!(ring.driver.used(&mut ring.leases).unwrap().written, 11);
 }
@@ -85,7 +85,7 @@ fn a_handler_that_claims_too_much_is_cut_to_the_space_there_is() {
 fn a_closed_device_returns_what_it_was_given() {
     let (mut ring, queue) = Ring::new(8);
     let mut device = LocalDevice::new(queue, |_: &[u8], _: &Payload<'_>, _: &Payload<'_>| 1);
-    ring.driver.add(&mut ring.leases, b"x", &[], 11, &[]).unwrap();
+    ring.driver.add(&mut ring.leases, 0, b"x", &[], 11, &[]).unwrap();
     device.close();
     assert_eq!(ring.driver.used(&mut ring.leases).unwrap().written, 0);
 }
@@ -100,12 +100,12 @@ fn ping_pong_of_many_requests_loses_nothing() {
     let add = |driver: &mut Driver, leases: &mut _, round: u32, slot: u32| {
         let bytes = [round.to_le_bytes(), slot.to_le_bytes()].concat();
         let place = extent(buffer.offset + u64::from(slot) * 16, 4);
-        driver.add(leases, &bytes, &[], 4, &[place]).map(|token| (token, bytes, place))
+        driver.add(leases, slot, &bytes, &[], 4, &[place]).map(|()| (bytes, place))
     };
     for round in 0..5000u32 {
         for slot in 0..(round % 14) {
             match add(&mut ring.driver, &mut ring.leases, round, slot) {
-                Ok((token, bytes, place)) => assert!(added.insert(token, (bytes, place)).is_none()),
+                Ok(request) => assert!(added.insert(slot, request).is_none()),
                 Err(error) => assert_eq!(error, QueueError::Full),
             }
         }
@@ -113,7 +113,7 @@ fn ping_pong_of_many_requests_loses_nothing() {
             device.kick();
         }
         while let Some(used) = ring.driver.used(&mut ring.leases) {
-            let (bytes, place) = added.remove(&used.token).unwrap();
+            let (bytes, place) = added.remove(&used.id).unwrap();
             assert_eq!([used.header, ring.bytes(place)].concat(), bytes);
         }
         assert!(added.is_empty());

@@ -25,6 +25,8 @@ struct Remote {
     ring: Ring,
     device: RemoteDevice,
     interrupts: Receiver<()>,
+    /// Requests so far; also the id of the last.
+    sent: u32,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -41,7 +43,7 @@ impl Remote {
             RemoteDevice::start(queue, stream, Arc::new(move || sender.send(()).unwrap_or_default()))
         });
         theirs.set_read_timeout(Some(PATIENCE)).unwrap();
-        (Self { ring, device, interrupts, _runtime: runtime }, theirs)
+        (Self { ring, device, interrupts, sent: 0, _runtime: runtime }, theirs)
     }
 
     fn used(&mut self) -> Option<ninering::virtqueue::Used> {
@@ -65,9 +67,10 @@ impl Remote {
         reply: u32,
         input: &[ninering::region::Extent],
     ) -> u32 {
-        let token = self.ring.driver.add(&mut self.ring.leases, header, out, reply, input).unwrap();
+        self.sent += 1;
+        self.ring.driver.add(&mut self.ring.leases, self.sent, header, out, reply, input).unwrap();
         self.device.kick();
-        token
+        self.sent
     }
 
     /// Waits for the device to break, after which nothing is in flight and new requests fail at once.
@@ -157,9 +160,9 @@ fn a_read_goes_to_the_headers_place_and_the_extents() {
     let server = honest(peer, 1);
     let buffer = remote.ring.buffer(100_000);
     let parts = [extent(buffer.offset + 50_000, 40_000), extent(buffer.offset, 30_001)];
-    let token = remote.send(&tread(5, 70_001), &[], 11, &parts);
+    let id = remote.send(&tread(5, 70_001), &[], 11, &parts);
     let used = remote.wait();
-    assert_eq!((used.token, used.written, used.header), (token, 70_012, rread(5, &contents(5, 70_001))[..11].to_vec()));
+    assert_eq!((used.id, used.written, used.header), (id, 70_012, rread(5, &contents(5, 70_001))[..11].to_vec()));
     assert!([remote.ring.bytes(parts[0]), remote.ring.bytes(parts[1])].concat() == contents(5, 70_001));
     drop(remote);
     assert_eq!(server.join().unwrap(), 1);
@@ -190,7 +193,7 @@ fn replies_out_of_order_go_to_their_requests() {
     }
     for _ in 0..16 {
         let used = remote.wait();
-        let (tag, place) = requests.remove(&used.token).unwrap();
+        let (tag, place) = requests.remove(&used.id).unwrap();
         assert_eq!(used.written, 11 + place.len);
         assert!(remote.ring.bytes(place) == contents(tag, place.len as usize));
     }
@@ -217,14 +220,14 @@ fn stress_of_reads_and_writes_loses_and_mixes_nothing() {
             } else {
                 (tread(tag, count), vec![], vec![place])
             };
-            let token = remote.ring.driver.add(&mut remote.ring.leases, &header, &out, 11, &input).unwrap();
-            requests.insert(token, (tag, place, input.is_empty()));
+            remote.ring.driver.add(&mut remote.ring.leases, sent, &header, &out, 11, &input).unwrap();
+            requests.insert(sent, (tag, place, input.is_empty()));
             sent += 1;
         }
         remote.device.kick();
         let mut used = Some(remote.wait());
         while let Some(element) = used {
-            let (tag, place, write) = requests.remove(&element.token).unwrap();
+            let (tag, place, write) = requests.remove(&element.id).unwrap();
             assert_eq!(element.written, if write { 11 } else { 11 + place.len });
             assert!(remote.ring.bytes(place) == contents(tag, place.len as usize));
             idle.push(tag);
@@ -281,7 +284,7 @@ fn a_second_reply_to_one_request_breaks_the_device() {
     assert_eq!(remote.wait().written, 12);
     let other = remote.send(&tread(2, 1), &[], 20, &[]);
     peer.write_all(&rread(1, b"a")).unwrap();
-    assert_eq!((remote.wait().token, remote.device.broken().is_some()), (other, true));
+    assert_eq!((remote.wait().id, remote.device.broken().is_some()), (other, true));
 }
 
 #[test]
@@ -322,11 +325,11 @@ fn requests_whose_header_lies_are_returned_and_not_sent() {
     }
     let good = remote.send(&tread(1, 10), &[], 21, &[]);
     let same_tag = remote.send(&tread(1, 10), &[], 21, &[]);
-    assert_eq!(remote.wait().token, same_tag);
+    assert_eq!(remote.wait().id, same_tag);
     assert_eq!(receive(&mut peer).unwrap().0.tag, 1);
     peer.write_all(&rread(1, b"0123456789")).unwrap();
     let used = remote.wait();
-    assert_eq!((used.token, used.written), (good, 21));
+    assert_eq!((used.id, used.written), (good, 21));
     assert_eq!(remote.device.broken(), None);
 }
 
@@ -335,14 +338,14 @@ fn memory_stays_in_flight_until_all_of_a_request_is_sent() {
     let (mut remote, mut peer) = Remote::new(8);
     let count = 3_000_000;
     let buffer = remote.ring.buffer(count);
-    let token = remote.send(&twrite(3, count), &[buffer], 11, &[]);
+    let id = remote.send(&twrite(3, count), &[buffer], 11, &[]);
     // The server answers before it has read the request: the memory is still to be sent.
     peer.write_all(&[raw(11, 119, 3), count.to_le_bytes().to_vec()].concat()).unwrap();
     thread::sleep(Duration::from_millis(100));
     assert_eq!(remote.used(), None);
     assert_eq!(receive(&mut peer).unwrap().0.tag, 3);
     let used = remote.wait();
-    assert_eq!((used.token, used.written), (token, 11));
+    assert_eq!((used.id, used.written), (id, 11));
 }
 
 #[test]
@@ -353,9 +356,9 @@ fn a_closed_device_returns_everything_and_hangs_up() {
     let small = remote.send(&tread(2, 1), &[], 20, &[]);
     let began = Instant::now();
     remote.device.close();
-    let mut tokens = [remote.used().unwrap(), remote.used().unwrap()].map(|used| (used.written, used.token));
-    tokens.sort_unstable();
-    assert_eq!(tokens, [(0, large), (0, small)]);
+    let mut ids = [remote.used().unwrap(), remote.used().unwrap()].map(|used| (used.written, used.id));
+    ids.sort_unstable();
+    assert_eq!(ids, [(0, large), (0, small)]);
     assert!(peer.read_to_end(&mut Vec::new()).is_ok(), "the connection is closed");
     assert!(began.elapsed() < Duration::from_secs(2));
     assert!(remote.device.broken().is_some());
@@ -364,7 +367,7 @@ fn a_closed_device_returns_everything_and_hangs_up() {
 #[test]
 fn a_dropped_device_lets_go_of_the_region() {
     let (remote, mut peer) = Remote::new(8);
-    let Remote { ring: Ring { region, leases, driver }, device, interrupts, _runtime } = remote;
+    let Remote { ring: Ring { region, leases, driver }, device, interrupts, _runtime, sent: _ } = remote;
     drop((leases, driver, device, interrupts));
     assert_eq!(peer.read(&mut [0; 8]).unwrap(), 0);
     drop(_runtime);

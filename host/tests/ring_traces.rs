@@ -74,6 +74,7 @@ struct World {
     device: DeviceQueue,
     /// The model: who is leased what, and what each request holds.
     buffers: Vec<(Extent, Owner)>,
+    next_id: u32,
     requests: Vec<(u32, Vec<Extent>, u32)>,
     under_way: Vec<Chain>,
 }
@@ -87,7 +88,7 @@ impl World {
         let region = Region::new(SIZE).unwrap();
         let (driver, device) = Driver::new(Arc::clone(&region), QUEUE).unwrap();
         let leases = Leases::new(Arc::clone(&region), LIMIT);
-        Self { region, leases, driver, device, buffers: vec![], requests: vec![], under_way: vec![] }
+        Self { region, leases, driver, device, buffers: vec![], next_id: 0, requests: vec![], under_way: vec![] }
     }
 
     fn held(&self, extent: &Extent) -> bool {
@@ -175,14 +176,15 @@ impl World {
             Step::Add { header, reply, out, input } => {
                 let (out, input) = (self.resolve(&out), self.resolve(&input));
                 let all = [&out[..], &input[..]].concat();
-                let added = self.driver.add(&mut self.leases, &vec![1; header as usize], &out, reply, &input);
+                let id = self.next_id;
+                self.next_id += 1;
+                let added = self.driver.add(&mut self.leases, id, &vec![1; header as usize], &out, reply, &input);
                 let refusal = (0..all.len()).find_map(|index| self.judge(&all[index], &all[..index]).err());
                 match added {
-                    Ok(token) => {
+                    Ok(()) => {
                         assert_eq!(refusal, None);
-                        assert!(self.requests.iter().all(|(other, ..)| *other != token));
                         let writable = reply + input.iter().map(|extent| extent.len).sum::<u32>();
-                        self.requests.push((token, all, writable));
+                        self.requests.push((id, all, writable));
                     }
                     Err(QueueError::Memory(error)) => {
                         let expected = [refusal, Some(MemoryError::NoSpace), Some(MemoryError::TooLarge)];
@@ -199,7 +201,7 @@ impl World {
             }
             Step::Used => {
                 if let Some(used) = self.driver.used(&mut self.leases) {
-                    let index = self.requests.iter().position(|(token, ..)| *token == used.token);
+                    let index = self.requests.iter().position(|(id, ..)| *id == used.id);
                     let (_, _, writable) = self.requests.remove(index.expect("a request under way"));
                     assert!(used.written <= writable && used.header.len() <= used.written as usize);
                     self.retire();
@@ -208,11 +210,11 @@ impl World {
             Step::Abandon => {
                 // The device is gone; another queue takes the place of this one.
                 self.under_way.clear();
-                let mut tokens = self.driver.abandon(&mut self.leases);
-                let mut expected: Vec<_> = self.requests.drain(..).map(|(token, ..)| token).collect();
-                tokens.sort_unstable();
+                let mut ids = self.driver.abandon(&mut self.leases);
+                let mut expected: Vec<_> = self.requests.drain(..).map(|(id, ..)| id).collect();
+                ids.sort_unstable();
                 expected.sort_unstable();
-                assert_eq!(tokens, expected);
+                assert_eq!(ids, expected);
                 self.retire();
                 (self.driver, self.device) = Driver::new(Arc::clone(&self.region), QUEUE).expect("space");
             }

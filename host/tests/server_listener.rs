@@ -260,9 +260,9 @@ fn who_takes_no_replies_is_not_read_from() {
         }
         let serving = Serving::on_unix_socket(server(gate.clone()));
         let mut connection = begun(&serving, "fast", 1);
-        for tag in 0..REQUESTS {
-            send(&mut connection, tag, &Tmessage::Tread { fid: 1, offset: 0, count: COUNT });
-        }
+        // In one piece: a socket's buffer holds few small ones, and the server will read no more at some point.
+        let request = |tag| encode(tag, &Tmessage::Tread { fid: 1, offset: 0, count: COUNT }, &[]);
+        connection.write_all(&(0..REQUESTS).flat_map(request).collect::<Vec<_>>()).unwrap();
         // The number of reads settles, far from that of requests.
         let mut before = 0;
         until(|| {
@@ -287,9 +287,7 @@ fn only_so_many_requests_are_under_way() {
     let gate = Gated::default();
     let serving = Serving::on_unix_socket(server(gate.clone()));
     let mut connection = begun(&serving, "slow", 1);
-    for tag in 0..200 {
-        send(&mut connection, tag, &READ);
-    }
+    connection.write_all(&(0..200).flat_map(|tag| encode(tag, &READ, &[])).collect::<Vec<_>>()).unwrap();
     gate.until_waiting(64);
     thread::sleep(Duration::from_millis(50));
     assert_eq!(gate.waiting(), 64);
@@ -332,6 +330,21 @@ fn who_ends_sending_gets_the_replies() {
     }
     assert!(is_closed(&mut connection));
     until(|| gate.open_files() == 0);
+}
+
+#[test]
+fn connections_end_at_once() {
+    // The last reply may be on its way from one thread while another one ends the connection.
+    let serving = Serving::on_unix_socket(server(Gated::default()));
+    let begin = std::time::Instant::now();
+    for _ in 0..300 {
+        let mut connection = begun(&serving, "fast", 1);
+        send(&mut connection, 1, &READ);
+        connection.end();
+        assert_eq!(next(&mut connection), (1, "Rread"));
+        assert!(is_closed(&mut connection));
+    }
+    assert!(begin.elapsed() < Duration::from_secs(9), "no reply was waited for that had been sent");
 }
 
 #[test]

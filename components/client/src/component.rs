@@ -1,10 +1,15 @@
 //! The component: world `client-component`. What is here only turns the types of its interfaces into this crate's.
 
 mod bindings {
-    wit_bindgen::generate!({ path: "../../wit", world: "client-component" });
+    // Borrowed where they are arguments of imports: a flight's headers are in one buffer.
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "client-component",
+        ownership: Borrowing { duplicate_if_necessary: false },
+    });
 }
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use bindings::{
     exports::ninering::fs::{
@@ -15,7 +20,7 @@ use bindings::{
         iter::{self, IovIter, add_iter},
         memory::{self, Region},
         types,
-        virtqueue::{QueueError, Virtqueue},
+        virtqueue::{Chain, QueueError, UsedElement, Virtqueue},
     },
 };
 use ninering_wire::{Attributes, Errno, Qid, SetAttributes, Statfs, setattr};
@@ -42,11 +47,96 @@ thread_local! {
 }
 
 /// The ring that the host has handed over.
+///
+/// What costs here is to leave the sandbox. So chains without payload are kept until the next kick, and a kick takes
+/// the used chains along with telling of the new ones: one flight of requests is one call of the host's.
 struct HostRing {
     queue: Virtqueue,
     region: Region,
     max_header: u32,
     queue_size: u16,
+    waiting: RefCell<Waiting>,
+    /// What the device has returned and nobody has taken.
+    returned: RefCell<Vec<UsedElement>>,
+    /// The last kick has brought all that the device had returned.
+    is_fresh: Cell<bool>,
+}
+
+/// Headers up to this many bytes are never refused for want of memory, so that their chains can wait.
+const MOST_WAITING_HEADER: u32 = 512;
+
+/// Chains that are added, but of which the host does not know yet.
+#[derive(Default)]
+struct Waiting {
+    chains: SmallVec<[WaitingChain; 4]>,
+    /// Of all of them, one behind the other.
+    headers: Vec<u8>,
+}
+
+#[derive(Clone, Copy)]
+struct WaitingChain {
+    id: u32,
+    header_len: u32,
+    reply_len: u32,
+}
+
+impl Waiting {
+    /// The chains as the host gets them.
+    fn chains(&self) -> SmallVec<[Chain<'_>; 4]> {
+        let mut rest = self.headers.as_slice();
+        let chains = self.chains.iter().map(|&WaitingChain { id, header_len, reply_len }| {
+            let (header, behind) = rest.split_at_checked(header_len as usize).unwrap_or((rest, &[]));
+            rest = behind;
+            Chain { id, header, reply_len }
+        });
+        chains.collect()
+    }
+
+    /// Forgets the first so many.
+    fn forget(&mut self, count: usize) {
+        if count >= self.chains.len() {
+            self.chains.clear();
+            self.headers.clear();
+        } else {
+            let bytes: u32 = self.chains.drain(..count).map(|chain| chain.header_len).sum();
+            self.headers.drain(..bytes as usize);
+        }
+    }
+}
+
+impl HostRing {
+    /// Adds what waits, as far as there is room, and takes what the device has returned.
+    fn submit(&self) -> Result<(), &'static str> {
+        let waiting = &mut *self.waiting.borrow_mut();
+        let returned = &mut *self.returned.borrow_mut();
+        loop {
+            let submitted = self.queue.submit(&waiting.chains());
+            waiting.forget(submitted.added as usize);
+            let has_returned = !submitted.used.is_empty();
+            if returned.is_empty() {
+                *returned = submitted.used;
+            } else {
+                returned.extend(submitted.used);
+            }
+            match submitted.stopped {
+                None => return Ok(()),
+                // What has come back has made room.
+                Some(QueueError::Full) if has_returned => {}
+                // There will be room when the device returns something, of which the host tells.
+                Some(QueueError::Full) => return Ok(()),
+                Some(QueueError::Broken) => return Err("the device is gone"),
+                Some(_) => return Err("the host has refused a request that it can take"),
+            }
+        }
+    }
+
+    /// Hands over what waits, for the next chain is not to overtake it.
+    fn flush(&self) -> Result<(), AddError> {
+        if !self.waiting.borrow().chains.is_empty() {
+            self.submit().map_err(AddError::Broken)?;
+        }
+        if self.waiting.borrow().chains.is_empty() { Ok(()) } else { Err(AddError::Full) }
+    }
 }
 
 impl Ring for HostRing {
@@ -60,31 +150,55 @@ impl Ring for HostRing {
         self.max_header
     }
 
-    fn add(&self, header: &[u8], reply_len: u32, payload: Option<Transfer<'_, IovIter>>) -> Result<u32, AddError> {
+    fn add(
+        &self,
+        id: u32,
+        header: &[u8],
+        reply_len: u32,
+        payload: Option<Transfer<'_, IovIter>>,
+    ) -> Result<(), AddError> {
+        let header_len = header.len() as u32; // at most `max_header`
+        if payload.is_none() && header_len.max(reply_len) <= MOST_WAITING_HEADER {
+            let waiting = &mut *self.waiting.borrow_mut();
+            waiting.headers.extend_from_slice(header);
+            waiting.chains.push(WaitingChain { id, header_len, reply_len });
+            return Ok(());
+        }
+        self.flush()?;
         // Without payload there is nothing to map, and the iter component need not be asked.
         let Some(Transfer { iter, direction, bytes, max_segments }) = payload else {
-            return self.queue.add(header, &[], reply_len, &[]).map_err(AddError::from);
+            return self.queue.add(id, header, &[], reply_len, &[]).map_err(AddError::from);
         };
         let transfer = iter::Transfer { iter, bytes };
         let (out, into) = match direction {
-            Direction::Source => (Some(&transfer), None),
-            Direction::Dest => (None, Some(&transfer)),
+            Direction::Source => (Some(transfer), None),
+            Direction::Dest => (None, Some(transfer)),
         };
-        add_iter(&self.queue, header, out, reply_len, into, max_segments).map_err(|error| match error {
+        add_iter(&self.queue, id, header, out, reply_len, into, max_segments).map_err(|error| match error {
             iter::AddError::Queue(error) => error.into(),
             iter::AddError::Short(bytes) => AddError::Short(bytes),
             iter::AddError::Iter(_) => AddError::Refused(EFAULT),
         })
     }
 
-    fn kick(&self) {
-        self.queue.kick();
+    fn kick(&self) -> Result<(), &'static str> {
+        self.is_fresh.set(true);
+        self.submit()
     }
 
-    fn used(&self, mut take: impl FnMut(Used)) {
-        for element in self.queue.used() {
-            take(Used { token: element.token, written: element.written, header: element.header });
+    fn used(&self, mut take: impl FnMut(Used)) -> Result<(), &'static str> {
+        let mut submitted = Ok(());
+        if !self.is_fresh.replace(false) {
+            if self.waiting.borrow().chains.is_empty() {
+                self.returned.borrow_mut().extend(self.queue.used());
+            } else {
+                submitted = self.submit();
+            }
         }
+        for UsedElement { id, written, header } in self.returned.take() {
+            take(Used { id, written, header });
+        }
+        submitted
     }
 
     fn allocate(&self, len: u32) -> Option<Extent> {
@@ -149,10 +263,19 @@ impl VfsGuest for Component {
         if MOUNT.with_borrow(Option::is_some) {
             return wit_vfs::Outcome::Complete(Err(Errno::EALREADY.into()));
         }
-        let wit_vfs::Options { aname, uname, n_uname, msize } = options;
+        let wit_vfs::Options { aname, uname, n_uname, msize, ordered } = options;
         let (max_header, queue_size) = (queue.max_header(), queue.size());
-        let mount = Mount::new(HostRing { queue, region, max_header, queue_size });
-        let outcome = mount.start(mount::Options { aname, uname, n_uname, msize });
+        let ring = HostRing {
+            queue,
+            region,
+            max_header,
+            queue_size,
+            waiting: RefCell::default(),
+            returned: RefCell::default(),
+            is_fresh: Cell::new(false),
+        };
+        let mount = Mount::new(ring);
+        let outcome = mount.start(mount::Options { aname, uname, n_uname, msize, ordered });
         MOUNT.set(Some(mount));
         outcome.into()
     }

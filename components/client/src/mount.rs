@@ -22,6 +22,8 @@ pub struct Options {
     pub n_uname: u32,
     /// The largest message to ask for, in bytes.
     pub msize: u32,
+    /// The device processes requests in the order in which they were added, each before the next.
+    pub ordered: bool,
 }
 
 /// What became of a call.
@@ -59,7 +61,8 @@ impl<R: Ring> Mount<R> {
     /// Negotiates with the server and attaches. Yields the root's qid.
     pub fn start(&self, options: Options) -> Outcome<Value> {
         self.run(async move |vfs| {
-            let Options { aname, uname, n_uname, msize } = options;
+            let Options { aname, uname, n_uname, msize, ordered } = options;
+            vfs.session().set_ordered(ordered);
             vfs.start(msize, &uname, &aname, n_uname).await
         })
     }

@@ -49,8 +49,8 @@ pub enum AddError {
 /// A chain that the device has returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Used {
-    /// What [`Ring::add`] returned for it.
-    pub token: u32,
+    /// What it was [added](Ring::add) under.
+    pub id: u32,
     /// How many bytes the device says that it wrote, header and payload together.
     pub written: u32,
     /// The first of those: as many as were reserved for the header, or fewer.
@@ -70,15 +70,29 @@ pub trait Ring: 'static {
     fn max_header(&self) -> u32;
 
     /// Adds a chain: `header`, and `reply_len` bytes for the reply's, with the payload behind the header of its
-    /// direction. Advances the iter. Returns the token by which the chain comes back.
+    /// direction. Advances the iter. The chain comes back under `id`. Chains keep their order, but a ring may put off
+    /// handing them to the device until the next [`Ring::kick`].
     ///
     /// # Errors
     /// See [`AddError`]; all or nothing.
-    fn add(&self, header: &[u8], reply_len: u32, payload: Option<Transfer<'_, Self::Iter>>) -> Result<u32, AddError>;
-    /// Tells the device that there are new chains.
-    fn kick(&self);
+    fn add(
+        &self,
+        id: u32,
+        header: &[u8],
+        reply_len: u32,
+        payload: Option<Transfer<'_, Self::Iter>>,
+    ) -> Result<(), AddError>;
+    /// Tells the device that there are new chains. What of them found no room goes with a later call of this or of
+    /// [`Ring::used`].
+    ///
+    /// # Errors
+    /// Why no chain can be added any more.
+    fn kick(&self) -> Result<(), &'static str>;
     /// Takes the chains that the device has returned since.
-    fn used(&self, take: impl FnMut(Used));
+    ///
+    /// # Errors
+    /// As [`Ring::kick`]'s, for chains that had found no room.
+    fn used(&self, take: impl FnMut(Used)) -> Result<(), &'static str>;
 
     /// Takes memory of the region for the client's own use; `None` where there is none left.
     fn allocate(&self, len: u32) -> Option<Extent>;

@@ -16,9 +16,10 @@ use std::{
 };
 
 use ninering_wire::{
-    Attributes, Errno, HEADER_LEN, Header, MAXWELEM, Message, NOFID, NOTAG, Names, PATH_MAX, Qid, Qids, RREAD_LEN,
-    Rmessage, SetAttributes, Statfs, Str, Tmessage, VERSION_9P2000L, WireError, getattr,
+    Attributes, Errno, HEADER_LEN, Header, MAXWELEM, Message, NOFID, NOTAG, Names, PATH_MAX, Qid, RREAD_LEN, Rmessage,
+    SetAttributes, Statfs, Str, Tmessage, VERSION_9P2000L, WireError, getattr,
 };
+use smallvec::SmallVec;
 
 use crate::{
     error::Error,
@@ -30,6 +31,10 @@ use crate::{
 pub const MIN_MSIZE: u32 = 4096;
 /// The fids below this are allocated here; those from here up are for the users of [`client`](crate::client).
 pub const FIRST_FOREIGN_FID: u32 = 0x8000_0000;
+
+/// How far a `Twalk` came. Most are of one name or two; [`ninering_wire::Qids`] has room for sixteen, and is moved
+/// about with all of that.
+pub type Walked = SmallVec<[Qid; 2]>;
 
 /// The task of requests that nobody waits for.
 const NOBODY: Task = Task::MAX;
@@ -48,10 +53,13 @@ pub struct Session<R: Ring> {
     scratch: RefCell<Vec<u8>>,
     /// The operation being polled.
     current: Cell<Task>,
+    /// The operation that is about to send several requests.
+    turn: Cell<Task>,
     /// Something was added that the device should hear of.
     to_kick: Cell<bool>,
     /// Requests that were added without need to tell the device now.
     unhurried: Cell<u32>,
+    ordered: Cell<bool>,
     msize: Cell<u32>,
     payload_max: Cell<u32>,
 }
@@ -81,7 +89,6 @@ struct State {
 #[derive(Default)]
 struct Slot {
     state: SlotState,
-    token: u32,
     /// As sent; the slot's index but for `Tversion`.
     tag: u16,
     /// The request's type number.
@@ -143,8 +150,10 @@ impl<R: Ring> Session<R> {
             state: RefCell::new(state),
             scratch: RefCell::new(scratch),
             current: Cell::new(NOBODY),
+            turn: Cell::new(NOBODY),
             to_kick: Cell::new(false),
             unhurried: Cell::new(0),
+            ordered: Cell::new(false),
             msize: Cell::new(0),
             payload_max: Cell::new(0),
         }
@@ -158,6 +167,16 @@ impl<R: Ring> Session<R> {
     /// The most bytes of payload in one request.
     pub fn payload_max(&self) -> u32 {
         self.payload_max.get()
+    }
+
+    /// Says whether the device processes requests in the order in which they are sent, each before the next. A request
+    /// then flies with those that it depends on.
+    pub fn set_ordered(&self, ordered: bool) {
+        self.ordered.set(ordered);
+    }
+
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.ordered.get()
     }
 
     /// The most extents that the payload of one request may be in: the chain's other two descriptors are for the
@@ -195,7 +214,9 @@ impl<R: Ring> Session<R> {
             return false;
         }
         self.unhurried.set(0);
-        self.ring.kick();
+        if let Err(reason) = self.ring.kick() {
+            self.break_off(reason);
+        }
         true
     }
 
@@ -209,10 +230,13 @@ impl<R: Ring> Session<R> {
     /// Takes what the device has returned.
     pub(crate) fn take_used(&self) {
         let mut any = false;
-        self.ring.used(|used| {
+        let taken = self.ring.used(|used| {
             any = true;
             self.complete(used);
         });
+        if let Err(reason) = taken {
+            self.break_off(reason);
+        }
         if any {
             self.clunk_waiting();
             let mut state = self.state.borrow_mut();
@@ -220,9 +244,12 @@ impl<R: Ring> Session<R> {
         }
     }
 
-    /// An operation has ended: it does not wait for room any more.
+    /// An operation, or its flight, has ended: it does not wait for room any more.
     pub(crate) fn leave(&self, task: Task) {
         let mut state = self.state.borrow_mut();
+        if self.turn.get() == task {
+            self.turn.set(NOBODY);
+        }
         if let Some(place) = state.blocked.iter().position(|&blocked| blocked == task) {
             state.blocked.remove(place);
             state.wake_first_blocked();
@@ -290,15 +317,15 @@ impl<R: Ring> Session<R> {
         let scratch = &mut *self.scratch.borrow_mut();
         let length = message.encode(tag, scratch).map_err(|_| Errno::ENAMETOOLONG)?;
         let reply_len = reply_len(message).min(self.ring.max_header());
-        match self.ring.add(scratch.get(..length).unwrap_or_default(), reply_len, payload) {
-            Ok(token) => {
+        match self.ring.add(index.into(), scratch.get(..length).unwrap_or_default(), reply_len, payload) {
+            Ok(()) => {
                 state.free_tags.pop();
                 state.in_flight += 1;
                 if let Some(slot) = state.slots.get_mut(usize::from(index)) {
                     let (kind, limit) = (message.kind(), limit(message));
-                    *slot = Slot { state: SlotState::InFlight, token, tag, kind, limit, waiter: task, cleanup };
+                    *slot = Slot { state: SlotState::InFlight, tag, kind, limit, waiter: task, cleanup };
                 }
-                if task != NOBODY && state.blocked.front() == Some(&task) {
+                if task != NOBODY && task != self.turn.get() && state.blocked.front() == Some(&task) {
                     state.blocked.pop_front();
                     state.wake_first_blocked();
                 }
@@ -359,6 +386,61 @@ impl<R: Ring> Session<R> {
         let value = self.read(&answer, read)?;
         held.cleanup = Cleanup::Nothing;
         Ok(value)
+    }
+
+    /// Sends `N` requests, one behind the other, those that fail to be sent left out; nothing behind the first if that
+    /// is left out. Only of use where the device is [ordered](Self::set_ordered): the later ones may then depend on
+    /// the earlier ones.
+    pub(crate) async fn flight<'m, const N: usize>(
+        &self,
+        request: impl Fn(usize) -> (Tmessage<'m>, Cleanup),
+    ) -> Flight<'_, R> {
+        let owed = match (request(0).1, request(N - 1).1) {
+            (cleanup @ Cleanup::Walked(_), _) | (_, cleanup) => cleanup,
+        };
+        let mut flight = Flight { session: self, requests: SmallVec::new(), owed };
+        poll_fn(|_| {
+            if flight.requests.is_empty() && !self.take_turn(N) {
+                return Poll::Pending;
+            }
+            while flight.requests.len() < N {
+                let (message, cleanup) = request(flight.requests.len());
+                let sent = match flight.requests.first() {
+                    Some(Flying { sent: Err(error), .. }) => Err(error.clone()),
+                    _ => match self.poll_send(&message, cleanup, None) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(sent) => sent.map_err(|refusal| self.error_of(refusal)),
+                    },
+                };
+                if sent.is_err() {
+                    drop(Held { session: self, cleanup });
+                }
+                if cleanup == flight.owed {
+                    flight.owed = Cleanup::Nothing;
+                }
+                flight.requests.push(Flying { sent, cleanup });
+            }
+            Poll::Ready(())
+        })
+        .await;
+        self.leave(self.current.get());
+        flight
+    }
+
+    /// Nobody else sends anything until the operation being polled has sent so many requests, for which there are tags;
+    /// then it [leaves](Self::leave). Were two flights to share the last tags, neither would ever be complete. Returns
+    /// whether it can begin now; if not, it is polled again.
+    fn take_turn(&self, requests: usize) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        let task = self.current.get();
+        let tags = state.free_tags.len() + usize::from(state.most_tags) - state.slots.len();
+        let is_first = state.blocked.front().is_none_or(|&first| first == task);
+        if state.broken.is_some() || is_first && tags >= requests {
+            self.turn.set(task);
+            return true;
+        }
+        self.block(state, task);
+        false
     }
 
     /// What `read` makes of an answer. It gets the right kind of message, so there is nothing that it does not take.
@@ -481,14 +563,10 @@ impl<R: Ring> Session<R> {
     ///
     /// # Errors
     /// The server's.
-    pub async fn walk(self: &Rc<Self>, from: u32, names: &Names<'_>) -> Result<(Qids, Option<Fid<R>>), Error> {
+    pub async fn walk(self: &Rc<Self>, from: u32, names: &Names<'_>) -> Result<(Walked, Option<Fid<R>>), Error> {
         let fid = self.allocate_fid()?;
         let message = Tmessage::Twalk { fid: from, newfid: fid, names: *names };
-        let qids = self.request(message, Cleanup::Walked(fid), no_payload, |reply| match reply {
-            Rmessage::Rwalk { qids } => Some(qids),
-            _ => None,
-        });
-        let qids = qids.await?;
+        let qids = self.request(message, Cleanup::Walked(fid), no_payload, walked).await?;
         if qids.len() == names.len() {
             return Ok((qids, Some(Fid::new(self, fid))));
         }
@@ -518,12 +596,7 @@ impl<R: Ring> Session<R> {
     /// # Errors
     /// The server's.
     pub async fn getattr(&self, fid: u32) -> Result<Attributes, Error> {
-        let message = Tmessage::Tgetattr { fid, request_mask: getattr::BASIC };
-        self.request(message, Cleanup::Nothing, no_payload, |reply| match reply {
-            Rmessage::Rgetattr { attributes } => Some(attributes),
-            _ => None,
-        })
-        .await
+        self.request(getattr(fid), Cleanup::Nothing, no_payload, attributes).await
     }
 
     /// `Tsetattr`.
@@ -563,11 +636,7 @@ impl<R: Ring> Session<R> {
     /// # Errors
     /// The server's.
     pub async fn open(&self, message: Tmessage<'_>) -> Result<(Qid, u32), Error> {
-        self.request(message, Cleanup::Nothing, no_payload, |reply| match reply {
-            Rmessage::Rlopen { qid, iounit } | Rmessage::Rlcreate { qid, iounit } => Some((qid, iounit)),
-            _ => None,
-        })
-        .await
+        self.request(message, Cleanup::Nothing, no_payload, opened).await
     }
 
     /// `Tmkdir` or `Tsymlink`: the new file's qid.
@@ -575,11 +644,7 @@ impl<R: Ring> Session<R> {
     /// # Errors
     /// The server's.
     pub async fn make(&self, message: Tmessage<'_>) -> Result<Qid, Error> {
-        self.request(message, Cleanup::Nothing, no_payload, |reply| match reply {
-            Rmessage::Rmkdir { qid } | Rmessage::Rsymlink { qid } => Some(qid),
-            _ => None,
-        })
-        .await
+        self.request(message, Cleanup::Nothing, no_payload, made).await
     }
 
     /// `Tremove`: removes the file. The fid is gone whatever comes of it.
@@ -607,25 +672,15 @@ impl State {
     /// Frees a tag whose reply is dealt with.
     fn free_tag(&mut self, index: u16) {
         self.free_tags.push(index);
-        if self.free_tags.len() == 1 {
-            self.wake_first_blocked();
-        }
+        self.wake_first_blocked();
     }
 
     fn complete(&mut self, used: Used) -> Result<(), Violation> {
-        // An honest server's tag names the slot; a chain that comes back with another is found the long way.
-        let named = match used.header.get(5..HEADER_LEN) {
-            Some(&[low, high]) => usize::from(u16::from_le_bytes([low, high])),
-            _ => usize::MAX,
-        };
-        let is_it =
-            |slot: &Slot| slot.token == used.token && matches!(slot.state, SlotState::InFlight | SlotState::Abandoned);
-        let index = if self.slots.get(named).is_some_and(is_it) {
-            named
-        } else {
-            self.slots.iter().position(is_it).ok_or(Violation::UnknownChain)?
-        };
-        let Some(slot) = self.slots.get_mut(index) else { return Err(Violation::UnknownChain) };
+        let index = used.id as usize;
+        let slot = self.slots.get_mut(index).ok_or(Violation::UnknownChain)?;
+        if !matches!(slot.state, SlotState::InFlight | SlotState::Abandoned) {
+            return Err(Violation::UnknownChain);
+        }
         slot.check_frame(&used)?;
         self.in_flight -= 1;
         let Used { header, written, .. } = used;
@@ -706,7 +761,7 @@ pub struct Fid<R: Ring> {
 }
 
 impl<R: Ring> Fid<R> {
-    fn new(session: &Rc<Session<R>>, number: u32) -> Self {
+    pub(crate) fn new(session: &Rc<Session<R>>, number: u32) -> Self {
         Self { session: session.clone(), number, is_open: Cell::new(false) }
     }
 
@@ -794,6 +849,50 @@ impl<R: Ring> Drop for Exchange<'_, R> {
     }
 }
 
+/// Requests that were sent together: [`Session::flight`].
+pub(crate) struct Flight<'s, R: Ring> {
+    session: &'s Session<R>,
+    requests: SmallVec<[Flying<'s, R>; 3]>,
+    /// The cleanup of a request that is not sent yet.
+    owed: Cleanup,
+}
+
+struct Flying<'s, R: Ring> {
+    sent: Result<Exchange<'s, R>, Error>,
+    cleanup: Cleanup,
+}
+
+impl<R: Ring> Drop for Flight<'_, R> {
+    fn drop(&mut self) {
+        match self.owed {
+            // The walk that would have made the fid was not sent.
+            Cleanup::Walked(fid) => self.session.free_fid(fid),
+            // The walk to the fid may have been sent, but not its clunk.
+            Cleanup::Free(fid) => self.session.state.borrow_mut().to_clunk.push(fid),
+            Cleanup::Nothing | Cleanup::Buffer(_) => {}
+        }
+    }
+}
+
+impl<R: Ring> Flight<'_, R> {
+    /// What `read` makes of the answer to the request at `index`, once it is there. What that request's cleanup names
+    /// is the caller's again only if this succeeds. To be called once for each request, or not at all.
+    pub(crate) async fn take<T>(
+        &mut self,
+        index: usize,
+        read: impl FnOnce(Rmessage<'_>) -> Option<T>,
+    ) -> Result<T, Error> {
+        let session = self.session;
+        let Some(Flying { sent, cleanup }) = self.requests.get_mut(index) else { return Err(Errno::EIO.into()) };
+        let exchange = sent.as_mut().map_err(|error| error.clone())?;
+        let answer = poll_fn(|_| exchange.poll()).await?;
+        let mut held = Held { session, cleanup: *cleanup };
+        let value = session.read(&answer, read)?;
+        held.cleanup = Cleanup::Nothing;
+        Ok(value)
+    }
+}
+
 /// A reply of which the frame was checked.
 pub(crate) struct Answer {
     /// The request's type number.
@@ -875,6 +974,37 @@ impl fmt::Display for Violation {
                 write!(formatter, "the server's answer to {} is longer or shorter than it should be", request(asked))
             }
         }
+    }
+}
+
+/// The request for what `stat(2)` tells.
+pub(crate) fn getattr(fid: u32) -> Tmessage<'static> {
+    Tmessage::Tgetattr { fid, request_mask: getattr::BASIC }
+}
+
+// What the replies say.
+
+pub(crate) fn walked(reply: Rmessage<'_>) -> Option<Walked> {
+    if let Rmessage::Rwalk { qids } = reply { Some(Walked::from_slice(&qids)) } else { None }
+}
+
+pub(crate) fn attributes(reply: Rmessage<'_>) -> Option<Attributes> {
+    if let Rmessage::Rgetattr { attributes } = reply { Some(attributes) } else { None }
+}
+
+/// Of `Tlopen` and `Tlcreate`.
+pub(crate) fn opened(reply: Rmessage<'_>) -> Option<(Qid, u32)> {
+    match reply {
+        Rmessage::Rlopen { qid, iounit } | Rmessage::Rlcreate { qid, iounit } => Some((qid, iounit)),
+        _ => None,
+    }
+}
+
+/// Of `Tmkdir` and `Tsymlink`.
+pub(crate) fn made(reply: Rmessage<'_>) -> Option<Qid> {
+    match reply {
+        Rmessage::Rmkdir { qid } | Rmessage::Rsymlink { qid } => Some(qid),
+        _ => None,
     }
 }
 

@@ -16,9 +16,9 @@ pub use crate::transfer::Entry;
 use crate::{
     error::Error,
     ring::{Direction, Ring},
-    session::{Fid, Session},
+    session::{self, Cleanup, Fid, Session},
     transfer::Io,
-    walk::{Arrival, Last, Name, Walker},
+    walk::{Arrival, Last, Name, Tail, Visit, Walker},
 };
 
 /// An open file or directory of this mount; 0 is the mount's root.
@@ -118,6 +118,15 @@ impl<R: Ring> Node<R> {
     }
 }
 
+/// What is where a path leads.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
+enum Found<R: Ring> {
+    /// A file, which is open now.
+    Opened(Value),
+    /// Nothing; but the walker stands where it should be.
+    Missing(Walker<R>, Name),
+}
+
 /// The filesystem calls of one mount.
 pub struct Vfs<R: Ring> {
     session: Rc<Session<R>>,
@@ -142,6 +151,10 @@ impl<R: Ring> Vfs<R> {
             lacks_renameat: Cell::new(false),
             lacks_unlinkat: Cell::new(false),
         }
+    }
+
+    pub(crate) fn session(&self) -> &Session<R> {
+        &self.session
     }
 
     /// Negotiates with the server and attaches.
@@ -188,10 +201,26 @@ impl<R: Ring> Vfs<R> {
         if flags.create {
             return self.open_or_create(base, path, flags, mode).await;
         }
-        let mut walker = Walker::new(&self.session, base, path)?;
+        let walker = Walker::new(&self.session, base, path)?;
+        match self.find_and_open(walker, flags).await? {
+            Found::Opened(value) => Ok(value),
+            Found::Missing(..) => Err(Errno::ENOENT.into()),
+        }
+    }
+
+    /// Opens what a path names, if it is there.
+    async fn find_and_open(&self, mut walker: Walker<R>, flags: OpenFlags) -> Result<Found<R>, Error> {
+        // Directories, and what is only looked at, are not opened.
+        if !flags.directory && (flags.read || flags.write || flags.truncate) {
+            match walker.visit_open(flags.follow, flags.for_open()).await? {
+                Visit::Done((fid, qid, iounit)) => return Ok(Found::Opened(self.opened_file(fid, qid, iounit, flags))),
+                Visit::Missing(name) => return Ok(Found::Missing(walker, name)),
+                Visit::Unfinished => {}
+            }
+        }
         match walker.run(flags.follow).await? {
-            Arrival::Found => self.open_found(walker, flags).await,
-            Arrival::Missing(_) => Err(Errno::ENOENT.into()),
+            Arrival::Found => Ok(Found::Opened(self.open_found(walker, flags).await?)),
+            Arrival::Missing(name) => Ok(Found::Missing(walker, name)),
         }
     }
 
@@ -205,9 +234,13 @@ impl<R: Ring> Vfs<R> {
         let walker = Walker::new(&self.session, base.clone(), path.clone())?;
         if flags.exclusive || walker.tail().slash {
             let mut walker = walker;
-            return match walker.run_to_parent().await? {
-                Last::Name { slash: true, .. } => Err(Errno::EISDIR.into()),
-                Last::Name { name, .. } => self.create(walker, name, flags, mode).await,
+            let last = walker.take_last();
+            if let Last::Name { name, slash: false } = last {
+                return self.create(walker, name, flags, mode).await;
+            }
+            walker.run_to_parent().await?;
+            return match last {
+                Last::Name { .. } => Err(Errno::EISDIR.into()),
                 Last::Dot | Last::Parent => Err(if flags.exclusive { Errno::EEXIST } else { Errno::EISDIR }.into()),
             };
         }
@@ -223,10 +256,10 @@ impl<R: Ring> Vfs<R> {
         self.open_or_create_once(walker, flags, mode).await
     }
 
-    async fn open_or_create_once(&self, mut walker: Walker<R>, flags: OpenFlags, mode: u32) -> Result<Value, Error> {
-        match walker.run(flags.follow).await? {
-            Arrival::Found => self.open_found(walker, flags).await,
-            Arrival::Missing(name) => self.create(walker, name, flags, mode).await,
+    async fn open_or_create_once(&self, walker: Walker<R>, flags: OpenFlags, mode: u32) -> Result<Value, Error> {
+        match self.find_and_open(walker, flags).await? {
+            Found::Opened(value) => Ok(value),
+            Found::Missing(walker, name) => self.create(walker, name, flags, mode).await,
         }
     }
 
@@ -255,18 +288,25 @@ impl<R: Ring> Vfs<R> {
         Ok(self.opened_file(fid, qid, iounit, flags))
     }
 
-    /// Makes a file that is not there.
+    /// Makes a file that is not there, in the directory to which the walker leads.
     async fn create(&self, mut walker: Walker<R>, name: Name, flags: OpenFlags, mode: u32) -> Result<Value, Error> {
+        let flags_of_create = flags.for_open() | lopen::CREATE | lopen::EXCL;
+        let gid = self.gid.get();
+        fn message<'w, R: Ring>(
+            walker: &'w Walker<R>,
+            fid: u32,
+            (name, flags, mode, gid): (Name, u32, u32, u32),
+        ) -> Tmessage<'w> {
+            Tmessage::Tlcreate { fid, name: walker.name(name), flags, mode, gid }
+        }
+        let how = (name, flags_of_create, mode & mode::PERMISSIONS, gid);
+        if let Visit::Done((fid, qid, iounit)) = walker.visit_create(|walker, fid| message(walker, fid, how)).await? {
+            return Ok(self.opened_file(fid, qid, iounit, flags));
+        }
+        walker.run_to_parent().await?;
         // `Tlcreate` turns the directory's fid into the file's.
         let fid = walker.own_fid().await?;
-        let message = Tmessage::Tlcreate {
-            fid: fid.number(),
-            name: walker.name(name),
-            flags: flags.for_open() | lopen::CREATE | lopen::EXCL,
-            mode: mode & mode::PERMISSIONS,
-            gid: self.gid.get(),
-        };
-        let (qid, iounit) = self.session.open(message).await?;
+        let (qid, iounit) = self.session.open(message(&walker, fid.number(), how)).await?;
         Ok(self.opened_file(fid, qid, iounit, flags))
     }
 
@@ -361,9 +401,26 @@ impl<R: Ring> Vfs<R> {
         if let Some(fid) = &*node.listing.borrow() {
             return Ok(fid.clone());
         }
-        let fid = self.session.clone_fid(node.fid.number()).await?;
         let flags = lopen::RDONLY | lopen::DIRECTORY;
-        self.session.open(Tmessage::Tlopen { fid: fid.number(), flags }).await?;
+        let fid = if self.session.is_ordered() {
+            let newfid = self.session.allocate_fid()?;
+            let flight = self.session.flight::<2>(|index| match index {
+                0 => {
+                    let names = Names::default();
+                    (Tmessage::Twalk { fid: node.fid.number(), newfid, names }, Cleanup::Walked(newfid))
+                }
+                _ => (Tmessage::Tlopen { fid: newfid, flags }, Cleanup::Nothing),
+            });
+            let mut flight = flight.await;
+            flight.take(0, session::walked).await?;
+            let fid = Fid::new(&self.session, newfid);
+            flight.take(1, session::opened).await?;
+            fid
+        } else {
+            let fid = self.session.clone_fid(node.fid.number()).await?;
+            self.session.open(Tmessage::Tlopen { fid: fid.number(), flags }).await?;
+            fid
+        };
         fid.set_open();
         // Another operation may have been faster; one of the two fids is let go.
         let fid = Rc::new(fid);
@@ -400,7 +457,12 @@ impl<R: Ring> Vfs<R> {
     /// # Errors
     /// Those of `fstatat(2)`.
     pub async fn stat_at(&self, directory: NodeNumber, path: String, follow: bool) -> Result<Value, Error> {
-        let walker = self.find(directory, path, follow).await?;
+        let mut walker = Walker::new(&self.session, self.node(directory)?, path)?;
+        match walker.visit(follow, session::getattr, session::attributes).await? {
+            Visit::Done(attributes) => return Ok(Value::Attributes(attributes)),
+            Visit::Missing(_) => return Err(Errno::ENOENT.into()),
+            Visit::Unfinished => self.arrive(&mut walker, follow).await?,
+        }
         Ok(Value::Attributes(self.session.getattr(walker.fid()).await?))
     }
 
@@ -433,7 +495,17 @@ impl<R: Ring> Vfs<R> {
         follow: bool,
         changes: SetAttributes,
     ) -> Result<Value, Error> {
-        let walker = self.find(directory, path, follow).await?;
+        let mut walker = Walker::new(&self.session, self.node(directory)?, path)?;
+        // A link that is to be followed must not be changed itself, which is not known before the walk is answered.
+        if !follow && walker.tail() == Tail::default() {
+            let message = |fid| Tmessage::Tsetattr { fid, attributes: changes };
+            match walker.visit(false, message, |_| Some(())).await? {
+                Visit::Done(()) => return Ok(Value::None),
+                Visit::Missing(_) => return Err(Errno::ENOENT.into()),
+                Visit::Unfinished => {}
+            }
+        }
+        self.arrive(&mut walker, follow).await?;
         self.session.setattr(walker.fid(), changes).await?;
         Ok(Value::None)
     }
@@ -452,15 +524,21 @@ impl<R: Ring> Vfs<R> {
     /// # Errors
     /// Those of `mkdirat(2)`.
     pub async fn make_directory(&self, directory: NodeNumber, path: String, mode: u32) -> Result<Value, Error> {
-        let (walker, last) = self.find_parent(directory, path).await?;
-        let Last::Name { name, .. } = last else { return Err(Errno::EEXIST.into()) };
-        let message = Tmessage::Tmkdir {
-            dfid: walker.fid(),
-            name: walker.name(name),
-            mode: mode & mode::PERMISSIONS,
-            gid: self.gid.get(),
+        let mut walker = Walker::new(&self.session, self.node(directory)?, path)?;
+        let Last::Name { name, .. } = walker.take_last() else {
+            walker.run_to_parent().await?;
+            return Err(Errno::EEXIST.into());
         };
-        Ok(Value::Qid(self.session.make(message).await?))
+        fn message<'w, R: Ring>(walker: &'w Walker<R>, dfid: u32, (name, mode, gid): (Name, u32, u32)) -> Tmessage<'w> {
+            Tmessage::Tmkdir { dfid, name: walker.name(name), mode, gid }
+        }
+        let how = (name, mode & mode::PERMISSIONS, self.gid.get());
+        if let Visit::Done(qid) = walker.visit_directory(|walker, fid| message(walker, fid, how), session::made).await?
+        {
+            return Ok(Value::Qid(qid));
+        }
+        walker.run_to_parent().await?;
+        Ok(Value::Qid(self.session.make(message(&walker, walker.fid(), how)).await?))
     }
 
     /// Makes a symbolic link. The target is not looked at.
@@ -552,13 +630,15 @@ impl<R: Ring> Vfs<R> {
     /// # Errors
     /// Those of `unlinkat(2)`.
     pub async fn unlink(&self, directory: NodeNumber, path: String) -> Result<Value, Error> {
-        let (walker, last) = self.find_parent(directory, path).await?;
-        let Last::Name { name, slash } = last else { return Err(Errno::EISDIR.into()) };
-        if slash {
-            let (qid, _) = self.look_up(&walker, name).await?;
-            return Err(if qid.kind.is_dir() { Errno::EISDIR } else { Errno::ENOTDIR }.into());
+        let mut walker = Walker::new(&self.session, self.node(directory)?, path)?;
+        let last = walker.take_last();
+        if let Last::Name { name, slash: false } = last {
+            return self.remove(walker, name, false).await;
         }
-        self.remove(&walker, name, false).await
+        walker.run_to_parent().await?;
+        let Last::Name { name, .. } = last else { return Err(Errno::EISDIR.into()) };
+        let (qid, _) = self.look_up(&walker, name).await?;
+        Err(if qid.kind.is_dir() { Errno::EISDIR } else { Errno::ENOTDIR }.into())
     }
 
     /// Removes an empty directory.
@@ -566,17 +646,33 @@ impl<R: Ring> Vfs<R> {
     /// # Errors
     /// Those of `unlinkat(2)` with `AT_REMOVEDIR`.
     pub async fn remove_directory(&self, directory: NodeNumber, path: String) -> Result<Value, Error> {
-        let (walker, last) = self.find_parent(directory, path).await?;
-        match last {
-            Last::Name { name, .. } => self.remove(&walker, name, true).await,
-            Last::Dot => Err(Errno::EINVAL.into()),
-            Last::Parent => Err(Errno::ENOTEMPTY.into()),
+        let mut walker = Walker::new(&self.session, self.node(directory)?, path)?;
+        let last = walker.take_last();
+        if let Last::Name { name, .. } = last {
+            return self.remove(walker, name, true).await;
         }
+        walker.run_to_parent().await?;
+        Err(if last == Last::Dot { Errno::EINVAL } else { Errno::ENOTEMPTY }.into())
     }
 
-    async fn remove(&self, walker: &Walker<R>, name: Name, directory: bool) -> Result<Value, Error> {
+    /// Removes a name from the directory to which the walker leads.
+    async fn remove(&self, mut walker: Walker<R>, name: Name, directory: bool) -> Result<Value, Error> {
         let flags = if directory { AT_REMOVEDIR } else { 0 };
-        let message = Tmessage::Tunlinkat { dirfid: walker.fid(), name: walker.name(name), flags };
+        fn message<'w, R: Ring>(walker: &'w Walker<R>, dirfid: u32, name: Name, flags: u32) -> Tmessage<'w> {
+            Tmessage::Tunlinkat { dirfid, name: walker.name(name), flags }
+        }
+        if !self.lacks_unlinkat.get() {
+            let removed = walker.visit_directory(|walker, fid| message(walker, fid, name, flags), |_| Some(())).await;
+            match removed {
+                Ok(Visit::Done(())) => return Ok(Value::None),
+                // It is asked again below, and that it lacks the message is noted.
+                Ok(_) | Err(Error::Errno(Errno::EOPNOTSUPP | Errno::ENOSYS)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        walker.run_to_parent().await?;
+        let walker = &walker;
+        let message = message(walker, walker.fid(), name, flags);
         if let Some(result) = self.unless_lacking(&self.lacks_unlinkat, message).await {
             return result;
         }
@@ -619,8 +715,14 @@ impl<R: Ring> Vfs<R> {
     /// Walks to what is there.
     async fn find(&self, directory: NodeNumber, path: String, follow: bool) -> Result<Walker<R>, Error> {
         let mut walker = Walker::new(&self.session, self.node(directory)?, path)?;
+        self.arrive(&mut walker, follow).await?;
+        Ok(walker)
+    }
+
+    /// Walks on to what is there.
+    async fn arrive(&self, walker: &mut Walker<R>, follow: bool) -> Result<(), Error> {
         match walker.run(follow).await? {
-            Arrival::Found => Ok(walker),
+            Arrival::Found => Ok(()),
             Arrival::Missing(_) => Err(Errno::ENOENT.into()),
         }
     }
@@ -628,7 +730,8 @@ impl<R: Ring> Vfs<R> {
     /// Walks to the directory that holds a path's last name.
     async fn find_parent(&self, directory: NodeNumber, path: String) -> Result<(Walker<R>, Last), Error> {
         let mut walker = Walker::new(&self.session, self.node(directory)?, path)?;
-        let last = walker.run_to_parent().await?;
+        let last = walker.take_last();
+        walker.run_to_parent().await?;
         Ok((walker, last))
     }
 

@@ -10,13 +10,13 @@
 
 use std::rc::Rc;
 
-use ninering_wire::{Errno, HEADER_LEN, MAXWELEM, NAME_MAX, Names, PATH_MAX, Qid, Str};
+use ninering_wire::{Errno, HEADER_LEN, MAXWELEM, NAME_MAX, Names, PATH_MAX, Qid, Rmessage, Str, Tmessage};
 use smallvec::SmallVec;
 
 use crate::{
     error::Error,
     ring::Ring,
-    session::{Fid, Session},
+    session::{Cleanup, Fid, Session, Walked, opened, walked},
     vfs::Node,
 };
 
@@ -63,6 +63,24 @@ pub(crate) enum Arrival {
     Found,
     /// The last name is not there; the walker stands at the directory where it should be.
     Missing(Name),
+}
+
+/// What has come of a flight that was to do all at once.
+pub(crate) enum Visit<T> {
+    Done(T),
+    /// As [`Arrival::Missing`].
+    Missing(Name),
+    /// The path is not so simple, or a part of it is walked now; the rest is to be done step by step.
+    Unfinished,
+}
+
+impl<T> From<Option<Arrival>> for Visit<T> {
+    fn from(arrival: Option<Arrival>) -> Self {
+        match arrival {
+            Some(Arrival::Missing(name)) => Self::Missing(name),
+            Some(Arrival::Found) | None => Self::Unfinished,
+        }
+    }
 }
 
 /// A walk under way.
@@ -140,6 +158,191 @@ impl<R: Ring> Walker<R> {
         }
     }
 
+    /// In one flight, on an ordered device: walks to the end of the path, does what `message` says with the file there,
+    /// and clunks it. `message` must do no harm to a symbolic link that is still to be followed.
+    pub(crate) async fn visit<'m, T>(
+        &mut self,
+        follow: bool,
+        message: impl Fn(u32) -> Tmessage<'m>,
+        read: impl FnOnce(Rmessage<'_>) -> Option<T>,
+    ) -> Result<Visit<T>, Error> {
+        let Some((from, again, names)) = self.straight() else { return Ok(Visit::Unfinished) };
+        let (walk, names_walked) = {
+            if names.is_empty() {
+                return Ok(Visit::Unfinished);
+            }
+            let newfid = self.session.allocate_fid()?;
+            let flight = self.session.flight::<3>(|index| match index {
+                0 => (Tmessage::Twalk { fid: from, newfid, names }, Cleanup::Nothing),
+                1 => (message(newfid), Cleanup::Nothing),
+                _ => (Tmessage::Tclunk { fid: newfid }, Cleanup::Free(newfid)),
+            });
+            let mut flight = flight.await;
+            let walk = flight.take(0, walked).await;
+            if let Ok(qids) = &walk
+                && qids.len() == names.len()
+                && !self.meets_link(qids, follow)
+            {
+                let is_dir = qids.last().is_some_and(|qid| qid.kind.is_dir());
+                if (self.tail.slash || self.tail.dot) && !is_dir {
+                    return Err(Errno::ENOTDIR.into());
+                }
+                return Ok(Visit::Done(flight.take(1, read).await?));
+            }
+            (walk, names.len())
+        };
+        let walk = walk.map(|qids| (qids, None));
+        Ok(self.arrive(from, again, names_walked, walk, follow).await?.into())
+    }
+
+    /// In one flight, on an ordered device: walks to the end of the path and opens what is there, if it is a file.
+    pub(crate) async fn visit_open(&mut self, follow: bool, flags: u32) -> Result<Visit<(Fid<R>, Qid, u32)>, Error> {
+        // A slash behind the name of a file is to be seen before the file is opened, and perhaps truncated.
+        let Some((from, again, names)) = self.straight().filter(|_| !self.tail.slash && !self.tail.dot) else {
+            return Ok(Visit::Unfinished);
+        };
+        let (walk, names_walked) = {
+            if names.is_empty() {
+                return Ok(Visit::Unfinished);
+            }
+            let newfid = self.session.allocate_fid()?;
+            let flight = self.session.flight::<2>(|index| match index {
+                0 => (Tmessage::Twalk { fid: from, newfid, names }, Cleanup::Walked(newfid)),
+                _ => (Tmessage::Tlopen { fid: newfid, flags }, Cleanup::Nothing),
+            });
+            let mut flight = flight.await;
+            match flight.take(0, walked).await {
+                Err(error) => (Err(error), names.len()),
+                Ok(qids) if qids.len() < names.len() => {
+                    self.session.free_fid(newfid);
+                    (Ok((qids, None)), names.len())
+                }
+                Ok(qids) => {
+                    let fid = Fid::new(&self.session, newfid);
+                    let result = flight.take(1, opened).await;
+                    if result.is_ok() {
+                        fid.set_open();
+                    }
+                    let last = qids.last().copied().unwrap_or_default();
+                    match result {
+                        // From an open fid no path can be walked.
+                        Ok(_) if last.kind.is_dir() => return Ok(Visit::Unfinished),
+                        Ok(_) if self.meets_link(&qids, follow) || last.kind.is_symlink() => {
+                            (Ok((qids, None)), names.len())
+                        }
+                        Ok((qid, iounit)) => return Ok(Visit::Done((fid, qid, iounit))),
+                        Err(error) if !last.kind.is_dir() && !self.meets_link(&qids, follow) => {
+                            return Err(if last.kind.is_symlink() { Errno::ELOOP.into() } else { error });
+                        }
+                        Err(_) => (Ok((qids, Some(fid))), names.len()),
+                    }
+                }
+            }
+        };
+        Ok(self.arrive(from, again, names_walked, walk, follow).await?.into())
+    }
+
+    /// In one flight, on an ordered device: walks to the directory where the steps to go end, and makes a file in it
+    /// by `Tlcreate`.
+    pub(crate) async fn visit_create(
+        &mut self,
+        message: impl for<'w> Fn(&'w Self, u32) -> Tmessage<'w>,
+    ) -> Result<Visit<(Fid<R>, Qid, u32)>, Error> {
+        let Some((from, again, names)) = self.straight() else { return Ok(Visit::Unfinished) };
+        let (walk, names_walked) = {
+            let newfid = self.session.allocate_fid()?;
+            let flight = self.session.flight::<2>(|index| match index {
+                0 => (Tmessage::Twalk { fid: from, newfid, names }, Cleanup::Walked(newfid)),
+                _ => (message(self, newfid), Cleanup::Nothing),
+            });
+            let mut flight = flight.await;
+            match flight.take(0, walked).await {
+                Err(error) => (Err(error), names.len()),
+                Ok(qids) if qids.len() < names.len() => {
+                    self.session.free_fid(newfid);
+                    (Ok((qids, None)), names.len())
+                }
+                Ok(qids) => {
+                    let fid = Fid::new(&self.session, newfid);
+                    let result = flight.take(1, opened).await;
+                    if result.is_ok() {
+                        fid.set_open();
+                    }
+                    if !self.meets_link(&qids, true) {
+                        let (qid, iounit) = result?;
+                        return Ok(Visit::Done((fid, qid, iounit)));
+                    }
+                    // Nothing can be made in a link.
+                    drop(fid);
+                    (Ok((qids, None)), names.len())
+                }
+            }
+        };
+        if names_walked == 0 {
+            return Err(walk.err().unwrap_or(Errno::EIO.into()));
+        }
+        match self.arrive(from, again, names_walked, walk, true).await? {
+            Some(_) => Err(Errno::ENOENT.into()),
+            None => Ok(Visit::Unfinished),
+        }
+    }
+
+    /// In one flight, on an ordered device: walks to the directory where the steps to go end, does in it what
+    /// `message` says, and clunks it. Not finished where that directory is at hand already.
+    pub(crate) async fn visit_directory<T>(
+        &mut self,
+        message: impl for<'w> Fn(&'w Self, u32) -> Tmessage<'w>,
+        read: impl FnOnce(Rmessage<'_>) -> Option<T>,
+    ) -> Result<Visit<T>, Error> {
+        let Some((from, again, names)) = self.straight() else { return Ok(Visit::Unfinished) };
+        let (walk, names_walked) = {
+            if names.is_empty() {
+                return Ok(Visit::Unfinished);
+            }
+            let newfid = self.session.allocate_fid()?;
+            let flight = self.session.flight::<3>(|index| match index {
+                0 => (Tmessage::Twalk { fid: from, newfid, names }, Cleanup::Nothing),
+                1 => (message(self, newfid), Cleanup::Nothing),
+                _ => (Tmessage::Tclunk { fid: newfid }, Cleanup::Free(newfid)),
+            });
+            let mut flight = flight.await;
+            let walk = flight.take(0, walked).await;
+            if let Ok(qids) = &walk
+                && qids.len() == names.len()
+                && !self.meets_link(qids, true)
+            {
+                return Ok(Visit::Done(flight.take(1, read).await?));
+            }
+            (walk, names.len())
+        };
+        let walk = walk.map(|qids| (qids, None));
+        match self.arrive(from, again, names_walked, walk, true).await? {
+            Some(_) => Err(Errno::ENOENT.into()),
+            None => Ok(Visit::Unfinished),
+        }
+    }
+
+    /// Where a flight starts that is to go all the way that is left, how many names of that were passed before, and all of
+    /// them; `None` where one `Twalk` does not go so far, or the device keeps no order.
+    fn straight(&self) -> Option<(u32, usize, Names<'_>)> {
+        if !self.session.is_ordered() {
+            return None;
+        }
+        let passed = self.passed.len() - self.depth();
+        let (names, again) = self.next_names();
+        (again == passed && names.len() == passed + self.to_go.len()).then(|| (self.fid(), again, names))
+    }
+
+    /// Is there a link among these, the whole of the path, at which the walk is not to end?
+    fn meets_link(&self, qids: &[Qid], follow: bool) -> bool {
+        let follow = follow || self.tail.slash || self.tail.dot;
+        let (last, before) = match qids.split_last() {
+            Some((last, before)) => (Some(last), before),
+            None => (None, qids),
+        };
+        before.iter().any(|qid| qid.kind.is_symlink()) || follow && last.is_some_and(|qid| qid.kind.is_symlink())
+    }
+
     /// Walks to the end of the path. `follow` says whether to go on where that is a symbolic link.
     pub(crate) async fn run(&mut self, follow: bool) -> Result<Arrival, Error> {
         let arrival = self.walk_all(follow).await?;
@@ -152,24 +355,28 @@ impl<R: Ring> Walker<R> {
         Ok(arrival)
     }
 
-    /// Walks to the directory that holds the path's last name, and tells that name.
-    pub(crate) async fn run_to_parent(&mut self) -> Result<Last, Error> {
-        let last = match self.to_go.first() {
+    /// Takes the path's last name off, so that what is left leads to the directory that holds it, and tells that name.
+    /// To be called once, first.
+    pub(crate) fn take_last(&mut self) -> Last {
+        match self.to_go.first() {
             Some(&Step::Name(name)) if !self.tail.dot => {
                 self.to_go.remove(0);
                 Last::Name { name, slash: self.tail.slash }
             }
             Some(Step::Parent) if !self.tail.dot => Last::Parent,
             _ => Last::Dot,
-        };
+        }
+    }
+
+    /// Walks to the directory that the path leads to when its [last name](Self::take_last) is taken off.
+    pub(crate) async fn run_to_parent(&mut self) -> Result<(), Error> {
         if self.walk_all(true).await? != Arrival::Found {
             return Err(Errno::ENOENT.into());
         }
         if !self.qid().kind.is_dir() {
             return Err(Errno::ENOTDIR.into());
         }
-        self.settle().await?;
-        Ok(last)
+        self.settle().await
     }
 
     async fn walk_all(&mut self, follow: bool) -> Result<Arrival, Error> {
@@ -198,7 +405,7 @@ impl<R: Ring> Walker<R> {
         Ok(())
     }
 
-    /// One `Twalk`, and what follows from how far it came.
+    /// One `Twalk`.
     async fn walk_some(&mut self, follow: bool) -> Result<Option<Arrival>, Error> {
         let from = self.fid();
         let (walked, names_walked, again) = {
@@ -209,6 +416,18 @@ impl<R: Ring> Walker<R> {
             let walked = self.session.walk(from, &names).await;
             (walked, names.len(), again)
         };
+        self.arrive(from, again, names_walked, walked, follow).await
+    }
+
+    /// What follows from how far a `Twalk` of so many names came, the first `again` of which were passed before.
+    async fn arrive(
+        &mut self,
+        from: u32,
+        again: usize,
+        names_walked: usize,
+        walked: Result<(Walked, Option<Fid<R>>), Error>,
+        follow: bool,
+    ) -> Result<Option<Arrival>, Error> {
         let (qids, fid) = match walked {
             // Servers answer with an error only if it strikes at the first name.
             Err(Error::Errno(Errno::ENOENT)) if again == 0 && names_walked == 1 => return self.missing().map(Some),

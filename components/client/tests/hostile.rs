@@ -337,7 +337,7 @@ fn attributes_are_taken_as_they_come() {
 #[test]
 fn chains_that_were_not_in_flight_break_the_session() {
     let fixture = sample();
-    fixture.ring.return_chain(Used { token: 12345, written: 0, header: Vec::new() });
+    fixture.ring.return_chain(Used { id: 12345, written: 0, header: Vec::new() });
     assert_eq!(fixture.mount.reap(), []);
     assert_eq!(reason(fixture.stat("file", true)), "the device returned a chain that it did not have");
 }
@@ -349,7 +349,7 @@ fn a_reply_that_comes_twice_breaks_the_session() {
     let Outcome::Pending(_) = fixture.mount.run(async |vfs| vfs.stat(0).await) else { panic!("complete") };
     fixture.ring.serve(0);
     let mut again = Vec::new();
-    ninering_client::Ring::used(&fixture.ring, |used| again.push(used));
+    ninering_client::Ring::used(&fixture.ring, |used| again.push(used)).unwrap();
     fixture.ring.return_chain(again[0].clone());
     fixture.ring.return_chain(again.remove(0));
     let completions = fixture.mount.reap();

@@ -121,14 +121,29 @@ fn begin(fixture: &Fixture, nodes: &mut Vec<u32>, operation: Operation) -> Outco
     }
 }
 
-fn fixture(is_old: bool, queue_size: u16, order: Option<Vec<usize>>) -> Fixture {
+/// Where requests are served in an `order` of their own, or in that in which they are sent and without or with the
+/// client's knowing it.
+fn fixture(is_old: bool, queue_size: u16, order: Order) -> Fixture {
     let mut server = server(is_old);
     server.msize = 8192;
     let ring = MemoryRing::new(server, queue_size);
-    if let Some(order) = order {
-        ring.shuffle(order);
+    match order {
+        Order::AtOnce => {}
+        Order::Known => return Fixture::ordered(ring),
+        Order::KnownAndLate => {
+            ring.hold();
+            return Fixture::ordered(ring);
+        }
+        Order::Any(order) => ring.shuffle(order),
     }
     Fixture::with_ring(ring)
+}
+
+enum Order {
+    AtOnce,
+    Known,
+    KnownAndLate,
+    Any(Vec<usize>),
 }
 
 proptest! {
@@ -141,7 +156,13 @@ proptest! {
         queue_size in 3..40_u16,
         order in prop::collection::vec(0..64_usize, 500),
     ) {
-        let fixtures = [fixture(is_old, 64, None), fixture(is_old, queue_size, Some(order))];
+        let fixtures = [
+            fixture(is_old, 64, Order::AtOnce),
+            fixture(is_old, queue_size, Order::Any(order)),
+            fixture(is_old, 64, Order::Known),
+            fixture(is_old, queue_size, Order::Known),
+            fixture(is_old, queue_size, Order::KnownAndLate),
+        ];
         let results = fixtures.each_ref().map(|fixture| {
             let mut nodes = Vec::new();
             let results: Vec<_> = operations.iter().map(|operation| {
@@ -158,18 +179,22 @@ proptest! {
             fixture.assert_no_leak(0);
             results
         });
-        prop_assert_eq!(&results[0], &results[1]);
+        for other in &results[1..] {
+            prop_assert_eq!(&results[0], other);
+        }
     }
 
-    /// Many operations at a time, served in any order, all end and leave nothing behind.
+    /// Many operations at a time, served in any order or in a known one, all end and leave nothing behind.
     #[test]
     fn nothing_is_left_behind(
         operations in prop::collection::vec((operation(), 0..4_usize), 1..60),
         is_old: bool,
         queue_size in 3..40_u16,
+        is_ordered: bool,
         order in prop::collection::vec(0..64_usize, 1000),
     ) {
-        let fixture = fixture(is_old, queue_size, Some(order));
+        let order = if is_ordered { Order::KnownAndLate } else { Order::Any(order) };
+        let fixture = fixture(is_old, queue_size, order);
         let mut nodes = Vec::new();
         let mut pending = Vec::new();
         let note = |result, nodes: &mut Vec<u32>| {
@@ -216,7 +241,7 @@ proptest! {
         order in prop::collection::vec(0..64_usize, 100),
     ) {
         let content: Vec<u8> = (0..length).map(|number| (number % 251) as u8).collect();
-        let fixture = fixture(false, queue_size, Some(order));
+        let fixture = fixture(false, queue_size, Order::Any(order));
         let node = fixture.open("big", CREATE).unwrap();
         prop_assert_eq!(fixture.write(node, 0, &content).unwrap() as usize, length);
         prop_assert!(fixture.ring.server().content("big").unwrap() == content);
@@ -232,7 +257,7 @@ proptest! {
         from in 0..12_u32,
         operations in prop::collection::vec(operation(), 1..12),
     ) {
-        let fixture = fixture(false, 16, None);
+        let fixture = fixture(false, 16, Order::AtOnce);
         let mut count = 0;
         fixture.ring.lie(move |_, mut honest| {
             count += 1;
@@ -270,6 +295,7 @@ proptest! {
     fn what_is_dropped_is_given_back(
         operations in prop::collection::vec(operation(), 1..12),
         served in 0..20_usize,
+        is_ordered: bool,
         order in prop::collection::vec(0..64_usize, 40),
     ) {
         use ninering_client::{executor::Executor, session::Session, vfs::Vfs};
@@ -277,12 +303,14 @@ proptest! {
 
         let ring = MemoryRing::new(server(false), 12);
         let session = Rc::new(Session::new(ring.clone()));
+        session.set_ordered(is_ordered);
+        ring.server().is_ordered = is_ordered;
         let vfs = Rc::new(Vfs::new(session.clone()));
         let mounting = Executor::new(session.clone());
         let started = vfs.clone();
         let is_started = mounting.submit(async move { started.start(8192, "", "", 0).await.is_ok() });
         prop_assert_eq!(is_started, Ok(true));
-        ring.shuffle(order);
+        if is_ordered { ring.hold() } else { ring.shuffle(order) }
         let executor = Executor::new(session.clone());
         for operation in operations {
             let (vfs, ring) = (vfs.clone(), ring.clone());
@@ -333,7 +361,7 @@ proptest! {
 
 #[test]
 fn a_queue_with_room_for_one_request_is_enough() {
-    let fixture = fixture(false, 3, Some(Vec::new()));
+    let fixture = fixture(false, 3, Order::Any(Vec::new()));
     for _ in 0..20 {
         assert_eq!(fixture.list("a/b").unwrap(), ["c"]);
         assert!(matches!(run!(fixture, stat_at(0, "l/c".into(), true)), Ok(Value::Attributes(_))));

@@ -83,21 +83,22 @@ impl Guest for Component {
 
     fn add_iter(
         queue: &Virtqueue,
+        id: u32,
         header: Vec<u8>,
         out: Option<Transfer<'_>>,
         reply_len: u32,
         in_: Option<Transfer<'_>>,
         max_segments: u32,
-    ) -> Result<u32, AddError> {
+    ) -> Result<(), AddError> {
         let mut left = max_segments;
         let out_extents = map(&out, iov_iter::Direction::Source, &mut left)?;
         let in_extents = map(&in_, iov_iter::Direction::Dest, &mut left)?;
-        let token = queue.add(&header, &out_extents, reply_len, &in_extents).map_err(AddError::Queue)?;
+        queue.add(id, &header, &out_extents, reply_len, &in_extents).map_err(AddError::Queue)?;
         for Transfer { iter, bytes } in [out, in_].into_iter().flatten() {
             // `map` has checked that so many bytes are there.
             iter.get::<Iter>().0.borrow_mut().advance(bytes).map_err(|error| AddError::Iter(error.into()))?;
         }
-        Ok(token)
+        Ok(())
     }
 }
 

@@ -1,15 +1,17 @@
 //! A 9P server in this process as a device: requests are answered within [`kick`](Device::kick), on the caller's
 //! thread.
 
-use std::sync::Arc;
-
 use ninering_wire::{HEADER_LEN, TWRITE_LEN};
 
-use super::{Device, DeviceQueue, Handler};
+use super::{Chain, Device, DeviceQueue, Handler};
 use crate::payload::Payload;
 
 /// The longest message other than a `Twrite`, in bytes; a longer one is returned with no reply.
 const MAX_MESSAGE: usize = 65_536;
+
+/// Bytes that are copied before it is known what they are, no fewer than those of a `Twrite`: most messages are no
+/// longer, and of a payload it is little.
+const FRONT: usize = 128;
 
 /// The type number of `Twrite`.
 const TWRITE: u8 = 118;
@@ -35,22 +37,23 @@ impl<H: Handler> LocalDevice<H> {
     pub fn queue(&self) -> &DeviceQueue {
         &self.queue
     }
+
+    /// Has the request in `chain` answered, and tells the length of the reply. `None` where it cannot be one.
+    fn answer(&mut self, chain: &Chain) -> Option<usize> {
+        let region = self.queue.region();
+        let readable = region.payload(chain.readable()).ok()?;
+        let reply = region.payload(chain.writable()).ok()?;
+        let (length, payload) = copy_message(&readable, chain.readable_len() as usize, &mut self.message)?;
+        Some(self.handler.handle(&self.message[..length], &payload, &reply))
+    }
 }
 
 impl<H: Handler> Device for LocalDevice<H> {
     fn kick(&mut self) {
-        let region = Arc::clone(self.queue.region());
         // A driver that goes on adding while this works kicks again.
         for _ in 0..self.queue.layout().size {
             let Some(chain) = self.queue.pop() else { break };
-            let (Ok(readable), Ok(reply)) = (region.payload(chain.readable()), region.payload(chain.writable())) else {
-                self.queue.complete(chain, 0);
-                continue;
-            };
-            let written = match copy_message(&readable, chain.readable_len() as usize, &mut self.message) {
-                Some((length, payload)) => self.handler.handle(&self.message[..length], &payload, &reply),
-                None => 0,
-            };
+            let written = self.answer(&chain).unwrap_or(0);
             self.queue.complete(chain, u32::try_from(written).unwrap_or(u32::MAX));
         }
     }
@@ -69,15 +72,13 @@ impl<H: Handler> Device for LocalDevice<H> {
 /// Copies the message at the front of `readable`, all but the payload of a `Twrite`; tells its length, and what the
 /// payload is. `None` where it is too long.
 fn copy_message<'a>(readable: &Payload<'a>, length: usize, message: &mut [u8]) -> Option<(usize, Payload<'a>)> {
-    let front = readable.copy_to(&mut message[..TWRITE_LEN]);
-    if front < TWRITE_LEN || length == TWRITE_LEN {
-        return Some((front, Payload::empty()));
+    let front = readable.copy_to(&mut message[..FRONT.min(length)]);
+    if length > TWRITE_LEN && message[HEADER_LEN - 3] == TWRITE {
+        return Some((TWRITE_LEN, readable.part(TWRITE_LEN, length - TWRITE_LEN)));
     }
-    let rest = readable.part(TWRITE_LEN, length - TWRITE_LEN);
-    if message[HEADER_LEN - 3] == TWRITE {
-        return Some((front, rest));
+    if length > front {
+        let target = message.get_mut(front..length)?;
+        readable.part(front, length - front).copy_to(target);
     }
-    let target = message.get_mut(TWRITE_LEN..length)?;
-    rest.copy_to(target);
     Some((length, Payload::empty()))
 }

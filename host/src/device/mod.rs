@@ -52,6 +52,6 @@ where
 
 impl Handler for Session {
     fn handle(&mut self, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> usize {
-        Session::handle(self, message, payload, reply)
+        self.handle_alone(message, payload, reply)
     }
 }

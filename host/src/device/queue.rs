@@ -1,8 +1,12 @@
 //! A virtqueue, as the device sees it.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU16, Ordering},
+};
 
-use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use virtio_queue::{Queue, QueueT};
+use vm_memory::{Le32, VolatileMemory, volatile_memory};
 
 use super::Chain;
 use crate::{
@@ -21,6 +25,15 @@ pub struct DeviceQueueStatistics {
     pub bad_chains: u64,
 }
 
+/// What is wrong with a ring.
+#[derive(Debug, thiserror::Error)]
+enum RingError {
+    #[error("{0} entries are said to be available")]
+    TooMany(u16),
+    #[error(transparent)]
+    Memory(#[from] volatile_memory::Error),
+}
+
 /// The device's side of one queue: takes chains, and returns them. The driver may be hostile, and at work meanwhile.
 ///
 /// What is wrong with one chain costs that chain: it is returned with nothing written. What leaves no chain to return
@@ -29,8 +42,10 @@ pub struct DeviceQueueStatistics {
 #[derive(Debug)]
 pub struct DeviceQueue {
     region: Arc<Region>,
-    queue: Queue,
     layout: Layout,
+    /// The `idx` of the next entry of the available ring, and of the used ring.
+    next_avail: u16,
+    next_used: u16,
     /// Which heads are under way, so that no more than the queue's size ever are.
     under_way: Box<[bool]>,
     broken: bool,
@@ -61,10 +76,12 @@ impl DeviceQueue {
         if set != (layout.descriptors, layout.avail, layout.used) || !queue.is_valid(region.memory()) {
             return Err(SetupError::Layout);
         }
+        // It was only for its checks: to look up the one mapping again at each access costs more than all the rest.
         Ok(Self {
             region,
-            queue,
             layout,
+            next_avail: 0,
+            next_used: 0,
             under_way: vec![false; layout.size.into()].into(),
             broken: false,
             statistics: DeviceQueueStatistics::default(),
@@ -104,8 +121,8 @@ impl DeviceQueue {
             if self.broken {
                 return None;
             }
-            let head = match self.queue.iter(self.region.memory()) {
-                Ok(mut heads) => heads.next()?.head_index(),
+            let head = match self.next_head() {
+                Ok(head) => head?,
                 Err(error) => {
                     tracing::debug!(%error, "the driver broke the available ring");
                     self.broken = true;
@@ -142,10 +159,41 @@ impl DeviceQueue {
 
     fn add_used(&mut self, head: u16, written: u32) {
         self.under_way[usize::from(head)] = false;
-        if let Err(error) = self.queue.add_used(self.region.memory(), head, written) {
-            // Impossible with the layout and the head checked.
+        if let Err(error) = self.try_add_used(head, written) {
+            // Impossible with the layout checked.
             tracing::error!(%error, head, "a chain cannot be returned");
             self.broken = true;
         }
+    }
+
+    fn try_add_used(&mut self, head: u16, written: u32) -> Result<(), RingError> {
+        let place = self.layout.used_entry(self.next_used) as usize;
+        self.region.mapping().get_ref::<Le32>(place)?.store(u32::from(head).into());
+        self.region.mapping().get_ref::<Le32>(place + 4)?.store(written.into());
+        self.next_used = self.next_used.wrapping_add(1);
+        // The driver sees the element, and what was written, before the new `idx`.
+        self.atomic(self.layout.used_idx())?.store(self.next_used.to_le(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Takes the next entry of the available ring, if there is one.
+    fn next_head(&mut self) -> Result<Option<u16>, RingError> {
+        // The entry and its chain are seen after the `idx`.
+        let idx = u16::from_le(self.atomic(self.layout.avail_idx())?.load(Ordering::Acquire));
+        let available = idx.wrapping_sub(self.next_avail);
+        if available == 0 {
+            return Ok(None);
+        }
+        if available > self.layout.size {
+            return Err(RingError::TooMany(available));
+        }
+        let entry = self.atomic(self.layout.avail_entry(self.next_avail))?;
+        let head = u16::from_le(entry.load(Ordering::Relaxed));
+        self.next_avail = self.next_avail.wrapping_add(1);
+        Ok(Some(head))
+    }
+
+    fn atomic(&self, place: u64) -> Result<&AtomicU16, RingError> {
+        Ok(self.region.mapping().get_atomic_ref(place as usize)?)
     }
 }

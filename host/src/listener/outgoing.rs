@@ -124,9 +124,14 @@ impl Outgoing {
         }
     }
 
-    /// Waits until all is written, or cannot be.
+    /// Writes all that waits, or finds that it cannot be.
     pub(super) async fn drained(&self) {
-        while !self.queue.lock().replies.is_empty() {
+        loop {
+            // Who put a reply here may not have come to write it yet, and would tell nobody.
+            self.flush();
+            if self.queue.lock().replies.is_empty() {
+                return;
+            }
             self.drained.notified().await;
         }
     }

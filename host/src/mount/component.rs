@@ -13,6 +13,7 @@ use std::{
 
 use ninering_wire::{RREAD_LEN, TWRITE_LEN};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use wasmtime::{
     Config, Engine, Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline,
     component::{Component, HasSelf, Linker, Resource},
@@ -43,7 +44,7 @@ use self::bindings::{
     MountComponent, MountComponentPre,
     ninering::fs::{
         memory::MemoryError,
-        virtqueue::{self, QueueError, UsedElement},
+        virtqueue::{self, QueueError, Submitted, UsedElement},
     },
 };
 pub(super) use self::bindings::{
@@ -198,6 +199,36 @@ impl Guest {
         self.ticks.load(Ordering::Relaxed)
     }
 
+    fn add_chain(
+        &mut self,
+        id: u32,
+        header: &[u8],
+        out: &[Extent],
+        reply_len: u32,
+        input: &[Extent],
+    ) -> Result<(), QueueError> {
+        self.count_payload(header);
+        self.driver.add(&mut self.leases, id, header, out, reply_len, input).map_err(Into::into)
+    }
+
+    fn kick_device(&mut self) {
+        let began = self.now();
+        if self.driver.kick_needed() {
+            self.device.kick();
+        }
+        self.device_ticks += self.now() - began;
+    }
+
+    fn take_used(&mut self) -> Vec<UsedElement> {
+        // A local device has returned all that was in flight.
+        let mut elements = Vec::with_capacity(self.driver.in_flight().into());
+        while let Some(used) = self.driver.used(&mut self.leases) {
+            self.count_payload(&used.header);
+            elements.push(UsedElement { id: used.id, written: used.written, header: used.header });
+        }
+        elements
+    }
+
     /// Counts bytes that the component copied. Those of an application's buffer are payload.
     fn count_bounced(&mut self, extent: Extent) {
         self.bounced += u64::from(extent.len);
@@ -338,33 +369,37 @@ impl virtqueue::HostVirtqueue for Guest {
     fn add(
         &mut self,
         _queue: Resource<QueueHandle>,
+        id: u32,
         header: Vec<u8>,
         out: Vec<memory::Extent>,
         reply_len: u32,
         in_: Vec<memory::Extent>,
-    ) -> wasmtime::Result<Result<u32, QueueError>> {
-        let out: smallvec::SmallVec<[Extent; 8]> = out.into_iter().map(Into::into).collect();
-        let input: smallvec::SmallVec<[Extent; 8]> = in_.into_iter().map(Into::into).collect();
-        self.count_payload(&header);
-        Ok(self.driver.add(&mut self.leases, &header, &out, reply_len, &input).map_err(Into::into))
+    ) -> wasmtime::Result<Result<(), QueueError>> {
+        let out: SmallVec<[Extent; 8]> = out.into_iter().map(Into::into).collect();
+        let input: SmallVec<[Extent; 8]> = in_.into_iter().map(Into::into).collect();
+        Ok(self.add_chain(id, &header, &out, reply_len, &input))
     }
 
     fn kick(&mut self, _queue: Resource<QueueHandle>) -> wasmtime::Result<()> {
-        let began = self.now();
-        if self.driver.kick_needed() {
-            self.device.kick();
-        }
-        self.device_ticks += self.now() - began;
+        self.kick_device();
         Ok(())
     }
 
     fn used(&mut self, _queue: Resource<QueueHandle>) -> wasmtime::Result<Vec<UsedElement>> {
-        let mut elements = Vec::new();
-        while let Some(used) = self.driver.used(&mut self.leases) {
-            self.count_payload(&used.header);
-            elements.push(UsedElement { token: used.token, written: used.written, header: used.header });
+        Ok(self.take_used())
+    }
+
+    fn submit(&mut self, _queue: Resource<QueueHandle>, chains: Vec<virtqueue::Chain>) -> wasmtime::Result<Submitted> {
+        let (mut added, mut stopped) = (0, None);
+        for chain in &chains {
+            if let Err(error) = self.add_chain(chain.id, &chain.header, &[], chain.reply_len, &[]) {
+                stopped = Some(error);
+                break;
+            }
+            added += 1;
         }
-        Ok(elements)
+        self.kick_device();
+        Ok(Submitted { added, stopped, used: self.take_used() })
     }
 
     fn drop(&mut self, _queue: Resource<QueueHandle>) -> wasmtime::Result<()> {

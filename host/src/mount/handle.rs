@@ -100,6 +100,7 @@ impl Handle {
         if let Err(error) = self.writable() {
             return (Err(error), Some(buffer));
         }
+        self.mount.0.contents(self.qid.path).fetch_add(1, Ordering::AcqRel);
         let outcome = self.mount.operate(self.incarnation, Some(buffer), |vfs, store, extents| {
             vfs.call_write(store, self.node, offset, extents)
         });
@@ -152,6 +153,7 @@ impl Handle {
     /// Changes its attributes.
     pub async fn set_attributes(&self, changes: AttributeChanges) -> Result<()> {
         self.writable()?;
+        self.mount.0.contents(self.qid.path).fetch_add(1, Ordering::AcqRel);
         let outcome = self
             .mount
             .operate(self.incarnation, None, |vfs, store, _| vfs.call_set_attributes(store, self.node, changes));
@@ -161,6 +163,12 @@ impl Handle {
     /// Changes the attributes of what `path` names.
     pub async fn set_attributes_at(&self, path: &str, follow: bool, changes: AttributeChanges) -> Result<()> {
         self.writable()?;
+        if changes.size.is_some() {
+            // Whose size it is, only the server knows.
+            for count in &self.mount.0.contents {
+                count.fetch_add(1, Ordering::AcqRel);
+            }
+        }
         let outcome = self.mount.operate(self.incarnation, None, |vfs, store, _| {
             vfs.call_set_attributes_at(store, self.node, path, follow, changes)
         });

@@ -50,9 +50,8 @@ use crate::{
     device::{Device, local::LocalDevice, remote::RemoteDevice},
     lease::Leases,
     listener::Address,
-    payload::Payload,
     region::Region,
-    server::{Server, Session},
+    server::Server,
     virtqueue::{DeviceQueue, Driver},
 };
 
@@ -164,6 +163,8 @@ struct Shared {
     unwritten: write_behind::Registry,
     operations: AtomicU64,
     removals: AtomicU64,
+    /// How often contents were changed, by the lowest bits of the file's qid.
+    contents: [AtomicU64; 64],
     copied: AtomicU64,
 }
 
@@ -198,7 +199,7 @@ impl Mount {
     pub fn local(server: Arc<Server>, options: MountOptions) -> Result<Self> {
         let mount = Self::unborn(Origin::Server(Arc::clone(&server)), options);
         let session = server.session();
-        match mount.submit_start(|queue| Ok(local(queue, session)))? {
+        match mount.submit_start(|queue| Ok(Box::new(LocalDevice::new(queue, session))))? {
             Submitted::Complete((outcome, ..)) => outcome?,
             Submitted::Pending(..) => return Err(Error::broken("the in-process server did not answer at once")),
         };
@@ -224,7 +225,7 @@ impl Mount {
         match &self.0.origin {
             Origin::Server(server) => {
                 let session = server.session();
-                let submitted = self.submit_start(|queue| Ok(local(queue, session)))?;
+                let submitted = self.submit_start(|queue| Ok(Box::new(LocalDevice::new(queue, session))))?;
                 self.outcome(submitted).await.0.map(drop)
             }
             Origin::Remote(address) => self.connect(address).await,
@@ -264,6 +265,11 @@ impl Mount {
     /// How many names were removed or renamed by this mount so far.
     pub(crate) fn removals(&self) -> u64 {
         self.0.removals.load(Ordering::Relaxed)
+    }
+
+    /// A number that changes when the contents of the file whose qid has this `path` are changed by this mount.
+    pub(crate) fn contents(&self, path: u64) -> u64 {
+        self.0.contents(path).load(Ordering::Acquire)
     }
 
     /// Counts payload bytes that were copied between the region and a program's memory.
@@ -311,6 +317,7 @@ impl Mount {
             unwritten: Default::default(),
             operations: AtomicU64::new(0),
             removals: AtomicU64::new(0),
+            contents: [const { AtomicU64::new(0) }; 64],
             copied: AtomicU64::new(0),
         }))
     }
@@ -352,6 +359,7 @@ impl Mount {
             uname: options.uname.clone(),
             n_uname: options.uid.unwrap_or(ninering_wire::NONUNAME),
             msize: options.msize,
+            ordered: matches!(self.0.origin, Origin::Server(_)),
         };
         let submitted = self.submit(None, None, |exports, store, _| {
             exports.call_start(store, Resource::<RegionHandle>::new_own(0), Resource::<QueueHandle>::new_own(0), &start)
@@ -449,6 +457,10 @@ impl Mount {
 }
 
 impl Shared {
+    fn contents(&self, path: u64) -> &AtomicU64 {
+        &self.contents[(path % 64) as usize]
+    }
+
     /// The device has used chains: lets the client take them, and hands out what is complete by them.
     fn reap(&self) {
         let mut state = self.state.lock();
@@ -570,13 +582,6 @@ impl Statistics {
 
 /// An operation's outcome, its buffer (unless the device may still use it), and the life it belonged to.
 type Completion = (Result<vfs::Value>, Option<Buffer>, u32);
-
-/// A device that answers out of a session in this process.
-fn local(queue: DeviceQueue, session: Session) -> Box<dyn Device> {
-    Box::new(LocalDevice::new(queue, move |message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>| {
-        session.handle(message, payload, reply)
-    }))
-}
 
 /// What became of a submission.
 enum Submitted {

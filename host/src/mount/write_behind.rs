@@ -228,6 +228,12 @@ impl Mount {
         self.flush_those(|_| true).await
     }
 
+    /// Was something gathered for the file whose qid has this `path`?
+    pub(crate) fn has_unwritten(&self, path: u64) -> bool {
+        let registry = &self.0.unwritten;
+        registry.any() && registry.writers.lock().iter().any(|writer| writer.handle.qid().path == path)
+    }
+
     /// Writes all that was gathered, and tells whether any write was lost since this was last asked: for when a
     /// program has ended.
     ///

@@ -15,7 +15,7 @@ pub(super) fn dispatch(session: &Session, request: &Request, message: &Tmessage<
         Tmessage::Tattach { fid, afid, uname, aname, n_uname } => {
             session.attach(request, fid, afid, &uname, &aname, n_uname)
         }
-        Tmessage::Twalk { fid, newfid, names } => session.walk(request, fid, newfid, &names),
+        Tmessage::Twalk { fid, newfid, ref names } => session.walk(request, fid, newfid, names),
         Tmessage::Tclunk { fid } => session.clunk(request, fid),
         Tmessage::Tflush { .. } => request.answer(&Rmessage::Rflush {}),
 

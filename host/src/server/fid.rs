@@ -118,13 +118,15 @@ impl FidTable {
 
     /// What `number` stands for; `EBADF` where it is unknown.
     pub(super) fn get(&self, number: u32) -> Result<Arc<Fid>, Errno> {
+        self.fids.read().get(number).cloned().ok_or(Errno::EBADF)
+    }
+
+    /// [`Self::get`] and [`Self::check_free`] of another number in one.
+    pub(super) fn get_and_check_free(&self, number: u32, free: u32) -> Result<Arc<Fid>, Errno> {
         let fids = self.fids.read();
-        let fid = if number < DENSE {
-            fids.dense.get(number as usize).and_then(Option::as_ref)
-        } else {
-            fids.sparse.get(&number)
-        };
-        fid.cloned().ok_or(Errno::EBADF)
+        let fid = fids.get(number).ok_or(Errno::EBADF)?;
+        fids.check_free(free)?;
+        Ok(Arc::clone(fid))
     }
 
     /// Makes `number` stand for `fid`: `EINVAL` where it is in use, `EBADF` for `NOFID`, `EMFILE` at the limit.
@@ -145,7 +147,7 @@ impl FidTable {
 
     /// Is `number` free to be inserted? It may no more be when one does.
     pub(super) fn check_free(&self, number: u32) -> Result<(), Errno> {
-        if number == NOFID || self.get(number).is_ok() { Err(Errno::EINVAL) } else { Ok(()) }
+        self.fids.read().check_free(number)
     }
 
     /// Makes `number` stand for `fid` instead of `old`: `EBADF` where it stands for that no more.
@@ -183,6 +185,14 @@ impl FidTable {
 }
 
 impl Fids {
+    fn get(&self, number: u32) -> Option<&Arc<Fid>> {
+        if number < DENSE { self.dense.get(number as usize).and_then(Option::as_ref) } else { self.sparse.get(&number) }
+    }
+
+    fn check_free(&self, number: u32) -> Result<(), Errno> {
+        if number == NOFID || self.get(number).is_some() { Err(Errno::EINVAL) } else { Ok(()) }
+    }
+
     fn slot(&mut self, number: u32) -> Option<&mut Arc<Fid>> {
         if number < DENSE {
             self.dense.get_mut(number as usize).and_then(Option::as_mut)

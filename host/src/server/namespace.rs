@@ -64,13 +64,10 @@ impl Session {
         new_number: u32,
         names: &[Str<'_>],
     ) -> Result<usize, Errno> {
-        let fid = self.fids.get(number)?;
         let moves = number == new_number;
+        let fid = if moves { self.fids.get(number)? } else { self.fids.get_and_check_free(number, new_number)? };
         if moves && fid.is_open() {
             return Err(Errno::EINVAL);
-        }
-        if !moves {
-            self.fids.check_free(new_number)?;
         }
         let mut node = Arc::clone(&fid.node);
         let mut reached_by = None;

@@ -1,8 +1,11 @@
 //! One client's conversation with a server.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use ninering_wire::{Errno, HEADER_LEN, Header, MIN_MSIZE, Message, NOTAG, Tmessage, WireError};
@@ -65,8 +68,27 @@ impl Session {
     /// waits for those under way, and those that come later for it.
     pub fn handle(&self, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> usize {
         self.requests.fetch_add(1, Relaxed);
+        self.reply_to(message, payload, reply, || self.msize.read())
+    }
+
+    /// As [`Self::handle`], for who has the session alone: what only keeps several threads apart is left out.
+    pub fn handle_alone(&mut self, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> usize {
+        *self.requests.get_mut() += 1;
+        let msize = *self.msize.get_mut();
+        self.reply_to(message, payload, reply, || &msize)
+    }
+
+    /// Answers a request. `agreed` is asked for the session's `msize`, and what it returns kept for as long as the
+    /// session must not begin anew.
+    fn reply_to<M: Deref<Target = u32>>(
+        &self,
+        message: &[u8],
+        payload: &Payload<'_>,
+        reply: &Payload<'_>,
+        agreed: impl FnOnce() -> M,
+    ) -> usize {
         let tag = message.get(5..HEADER_LEN).and_then(|tag| tag.try_into().ok()).map_or(NOTAG, u16::from_le_bytes);
-        match self.answer(tag, message, payload, reply) {
+        match self.answer(tag, message, payload, reply, agreed) {
             Ok(length) => {
                 tracing::trace!(tag, length, "answered");
                 length
@@ -78,18 +100,27 @@ impl Session {
         }
     }
 
-    fn answer(&self, tag: u16, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> Result<usize, Errno> {
+    fn answer<M: Deref<Target = u32>>(
+        &self,
+        tag: u16,
+        message: &[u8],
+        payload: &Payload<'_>,
+        reply: &Payload<'_>,
+        agreed: impl FnOnce() -> M,
+    ) -> Result<usize, Errno> {
         let kind = check_frame(message, payload).map_err(request::errno_of)?;
-        let (decoded, rest) = Tmessage::decode_body(kind, &message[HEADER_LEN..]).map_err(request::errno_of)?;
+        // By reference: a walk's names make every message a few hundred bytes long.
+        let decoded = Tmessage::decode_body(kind, &message[HEADER_LEN..]);
+        let (decoded, rest) = decoded.as_ref().map_err(|error| request::errno_of(*error))?;
         if !rest.is_empty() || decoded.payload_len() as usize != payload.len() {
             return Err(Errno::EPROTO);
         }
         tracing::trace!(tag, message = ?decoded, "request");
         if let Tmessage::Tversion { msize, version } = decoded {
-            let request = Request { tag, msize, payload, reply };
-            return self.version(&request, &version);
+            let request = Request { tag, msize: *msize, payload, reply };
+            return self.version(&request, version);
         }
-        let session = self.msize.read();
+        let session = agreed();
         let msize = *session;
         if msize == 0 {
             return Err(Errno::EPROTO);
@@ -100,7 +131,7 @@ impl Session {
         if !request::has_space(message, msize, reply) {
             return Err(Errno::ENOBUFS);
         }
-        dispatch::dispatch(self, &Request { tag, msize, payload, reply }, &decoded)
+        dispatch::dispatch(self, &Request { tag, msize, payload, reply }, decoded)
     }
 
     /// Begins the session anew, without a fid and while no other request is under way. An `msize` of 0 ends it: no

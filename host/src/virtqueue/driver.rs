@@ -44,8 +44,8 @@ pub struct DriverStatistics {
 /// A chain that the device has returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Used {
-    /// What [`Driver::add`] returned for it.
-    pub token: u32,
+    /// What it was [added](Driver::add) under.
+    pub id: u32,
     /// How many bytes the device says that it wrote, header and payload together; never more than there was space for.
     pub written: u32,
     /// The first of those, as many as were reserved for the reply's header or fewer.
@@ -55,8 +55,10 @@ pub struct Used {
 /// What is known of a chain, by the index of its first descriptor.
 #[derive(Clone, Copy, Debug, Default)]
 struct InFlight {
-    /// The chain's name outside; `None` for a descriptor that begins no chain in flight.
+    /// The chain's name among the leases; `None` for a descriptor that begins no chain in flight.
     token: Option<u32>,
+    /// The driver's own name for it.
+    id: u32,
     /// How often a chain has begun here.
     generation: u32,
     last: u16,
@@ -73,7 +75,8 @@ const INDEX_BITS: u32 = 10;
 
 /// The driver's side of one queue.
 ///
-/// A component has one queue, so that the tokens of its chains are unique among its [`Leases`].
+/// A component has one queue, so that the tokens of its chains are unique among its [`Leases`]. They are never told to
+/// it: it names its chains itself, by ids which are only echoed.
 #[derive(Debug)]
 pub struct Driver {
     ring: Arc<RingMemory>,
@@ -141,8 +144,10 @@ impl Driver {
     }
 
     /// Makes one chain of `header`, which is copied; the `out` extents, for the device to read; `reply_len` bytes of
-    /// the ring's own memory for the reply's header; and the `input` extents, for the device to write. Returns the
-    /// chain's token. The extents are in flight until [`used`](Self::used) yields it. All or nothing.
+    /// the ring's own memory for the reply's header; and the `input` extents, for the device to write. The extents
+    /// are in flight until [`used`](Self::used) yields the chain, under its `id`. All or nothing.
+    ///
+    /// Nothing depends on the `id`: it may be that of another chain in flight.
     ///
     /// # Errors
     /// See [`QueueError`]. A chain of nothing at all is [`MemoryError::OutOfRange`], one of 4 GiB or more
@@ -150,12 +155,13 @@ impl Driver {
     pub fn add(
         &mut self,
         leases: &mut Leases,
+        id: u32,
         header: &[u8],
         out: &[Extent],
         reply_len: u32,
         input: &[Extent],
-    ) -> Result<u32, QueueError> {
-        let added = self.try_add(leases, header, out, reply_len, input);
+    ) -> Result<(), QueueError> {
+        let added = self.try_add(leases, id, header, out, reply_len, input);
         if added.is_err() {
             self.statistics.refused += 1;
         }
@@ -165,11 +171,12 @@ impl Driver {
     fn try_add(
         &mut self,
         leases: &mut Leases,
+        id: u32,
         header: &[u8],
         out: &[Extent],
         reply_len: u32,
         input: &[Extent],
-    ) -> Result<u32, QueueError> {
+    ) -> Result<(), QueueError> {
         if self.broken {
             return Err(QueueError::Broken);
         }
@@ -226,6 +233,7 @@ impl Driver {
         self.free -= needed as u16;
         self.chains[usize::from(head)] = InFlight {
             token: Some(token),
+            id,
             generation,
             last,
             descriptors: needed as u16,
@@ -239,7 +247,7 @@ impl Driver {
         self.statistics.requests += 1;
         self.statistics.bytes_out += bytes_out;
         self.statistics.header_bytes += header.len() as u64;
-        Ok(token)
+        Ok(())
     }
 
     /// Are there chains of which the device was not told, and does it want to be told? If so this counts as a kick,
@@ -294,21 +302,21 @@ impl Driver {
         self.statistics.used += 1;
         self.statistics.header_bytes += u64::from(header_len);
         self.statistics.bytes_in += u64::from(written - header_len);
-        Some(Used { token, written, header })
+        Some(Used { id: chain.id, written, header })
     }
 
-    /// Ends all that is in flight and breaks the queue. Returns the tokens of the chains that will now never be used.
+    /// Ends all that is in flight and breaks the queue. Returns the ids of the chains that will now never be used.
     /// Only for when the device is gone: it must not touch the memory of any chain any more.
     pub fn abandon(&mut self, leases: &mut Leases) -> Vec<u32> {
         self.broken = true;
-        let mut tokens = Vec::with_capacity(self.in_flight.into());
+        let mut ids = Vec::with_capacity(self.in_flight.into());
         for head in 0..self.size() {
-            if let Some(token) = self.chains[usize::from(head)].token {
+            if let InFlight { token: Some(token), id, .. } = self.chains[usize::from(head)] {
                 self.retire(leases, head, token);
-                tokens.push(token);
+                ids.push(id);
             }
         }
-        tokens
+        ids
     }
 
     /// Gives back all that a chain in flight took up.

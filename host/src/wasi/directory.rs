@@ -33,6 +33,8 @@ struct Listing {
     entries: Vec<DirectoryEntry>,
     /// So many of them have been given out.
     given_out: usize,
+    /// So many of them had been given out when they were last repeated.
+    repeated: usize,
     /// When the latest were read.
     read: Moment,
     /// How many names had been removed on the mount when it began.
@@ -43,10 +45,11 @@ struct Listing {
 
 /// The listing of a directory that its program has not read to the end yet.
 ///
-/// The adapter of 0.1 programs goes on in a directory by reading it again from the start and skipping as many entries
-/// as it has had. If the program has removed some of those, it would skip others in their place and never see them:
-/// `remove_dir_all` on a large directory fails so. Therefore, where names were removed since, a new stream goes on with
-/// the listing that was begun, and first repeats what that had given out.
+/// The adapter of 0.1 programs sometimes goes on in a directory by reading it again from the start and skipping as many
+/// entries as it has had. If the program has removed those, others are skipped in their place and never seen:
+/// `remove_dir_all` on a large directory fails so. Therefore, where at least as many names were removed as were given
+/// out, a new stream goes on with the listing that was begun, and first repeats what that had given out. A program that
+/// reads the directory again by itself, as it may after each removal, gets a new listing: it has removed fewer.
 #[derive(Default)]
 pub(super) struct Begun(parking_lot::Mutex<Option<Arc<Mutex<Listing>>>>);
 
@@ -63,7 +66,17 @@ impl Listing {
         let removals = directory.mount().removals();
         let directory = directory.open_at(".", OpenFlags::READ | OpenFlags::DIRECTORY, 0).await?;
         let read = Moment::now(directory.mount());
-        Ok(Self { directory, entries: Vec::new(), given_out: 0, read, removals, next: 0, end: false })
+        Ok(Self { directory, entries: Vec::new(), given_out: 0, repeated: 0, read, removals, next: 0, end: false })
+    }
+
+    /// Is a new stream to repeat this listing and go on with it? Never twice at the same place.
+    fn go_on(&mut self) -> bool {
+        let removed = self.directory.mount().removals() - self.removals;
+        let goes_on = self.given_out > self.repeated && removed >= self.given_out as u64;
+        if goes_on {
+            self.repeated = self.given_out;
+        }
+        goes_on
     }
 
     async fn read_more(&mut self) -> mount::Result<()> {
@@ -93,10 +106,7 @@ impl DirectoryStream {
     pub(super) async fn open(descriptor: Shared) -> mount::Result<Self> {
         let begun = descriptor.begun().0.lock().clone();
         if let Some(listing) = begun {
-            let goes_on = {
-                let listing = listing.lock().await;
-                listing.given_out > 0 && listing.removals != descriptor.mount().removals()
-            };
+            let goes_on = listing.lock().await.go_on();
             if goes_on {
                 return Ok(Self { descriptor, listing, position: 0 });
             }

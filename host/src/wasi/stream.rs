@@ -4,6 +4,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -15,6 +16,14 @@ use crate::mount;
 
 /// What is read ahead of a program that only asks whether it could read.
 const READY: usize = 64 << 10;
+/// Reads of fewer bytes than this are small.
+const SMALL: usize = 32 << 10;
+/// The most that is read where less was asked for.
+const LARGEST_WINDOW: usize = 128 << 10;
+/// A window that says that reading ahead was in vain before.
+const NEVER: usize = 1;
+/// How long what was read ahead can be used.
+const FRESH: Duration = Duration::from_millis(10);
 /// What a program may write without asking again.
 const PERMIT: usize = 64 << 10;
 
@@ -30,52 +39,100 @@ fn stream_error(error: mount::Error) -> StreamError {
     StreamError::LastOperationFailed(wasmtime::Error::new(error))
 }
 
-async fn fetch(file: Shared, offset: u64, size: usize) -> mount::Result<Bytes> {
-    file.settle().await?;
-    let buffer = file.mount().buffer(size).await?;
-    Ok(file.handle().read_at(offset, buffer).await?.into_bytes())
+/// Bytes that were read and not taken yet.
+struct Ahead {
+    bytes: Bytes,
+    time: Instant,
+    /// [`Mount::contents`](mount::Mount::contents) when they were read.
+    contents: u64,
 }
 
 /// A file read from a position on.
+///
+/// A program that reads a file in small pieces, one behind the other, is served from larger ones. What was read ahead
+/// is used soon ([`FRESH`]) or not at all, and not if this mount has changed the file since.
 pub(super) struct FileInput {
     file: Shared,
     offset: u64,
-    /// Read, and not taken yet.
-    ready: Option<mount::Result<Bytes>>,
-    fetching: Option<Work<mount::Result<Bytes>>>,
+    ahead: Option<Ahead>,
+    /// How much to read at least; 0 for what is asked for.
+    window: usize,
+    failed: Option<mount::Error>,
+    fetching: Option<Work<mount::Result<Ahead>>>,
 }
 
 impl FileInput {
     pub(super) fn new(file: Shared, offset: u64) -> Self {
-        Self { file, offset, ready: None, fetching: None }
+        Self { file, offset, ahead: None, window: 0, failed: None, fetching: None }
     }
 
-    /// Takes at most `size` bytes of what was read.
-    fn take(&mut self, read: mount::Result<Bytes>, size: usize) -> StreamResult<Bytes> {
-        let mut bytes = read.map_err(stream_error)?;
-        if bytes.is_empty() {
+    /// Begins to read, `size` bytes or more.
+    fn begin(&self, size: usize) -> impl Future<Output = mount::Result<Ahead>> + Send + 'static {
+        let (file, offset, size) = (self.file.clone(), self.offset, size.max(self.window));
+        async move {
+            file.settle().await?;
+            let (time, contents) = (Instant::now(), file.mount().contents(file.handle().qid().path));
+            let buffer = file.mount().buffer(size).await?;
+            let bytes = file.handle().read_at(offset, buffer).await?.into_bytes();
+            Ok(Ahead { bytes, time, contents })
+        }
+    }
+
+    /// What was read ahead, if it is still what the file holds.
+    fn take_ahead(&mut self, size: usize) -> Option<Bytes> {
+        let path = self.file.handle().qid().path;
+        let mount = self.file.mount();
+        let ahead = self.ahead.as_mut()?;
+        if ahead.time.elapsed() > FRESH || ahead.contents != mount.contents(path) || mount.has_unwritten(path) {
+            self.ahead = None;
+            self.window = NEVER;
+            return None;
+        }
+        let bytes = ahead.bytes.split_to(size.min(ahead.bytes.len()));
+        if ahead.bytes.is_empty() {
+            self.ahead = None;
+        }
+        Some(bytes)
+    }
+
+    /// Takes at most `size` bytes of what was just read.
+    fn take(&mut self, read: mount::Result<Ahead>, size: usize) -> StreamResult<Bytes> {
+        let mut read = read.map_err(stream_error)?;
+        if read.bytes.is_empty() {
             return Err(StreamError::Closed);
         }
-        if bytes.len() > size {
-            self.ready = Some(Ok(bytes.split_off(size)));
+        let bytes = read.bytes.split_to(size.min(read.bytes.len()));
+        if !read.bytes.is_empty() {
+            self.ahead = Some(read);
         }
+        self.window = match self.window {
+            NEVER => NEVER,
+            window if size < SMALL => (window * 4).clamp(SMALL, LARGEST_WINDOW),
+            _ => 0,
+        };
+        self.give(bytes)
+    }
+
+    fn give(&mut self, bytes: Bytes) -> StreamResult<Bytes> {
         self.offset += bytes.len() as u64;
         // Once, from the region into the program's memory.
         self.file.mount().count_copied(bytes.len());
         Ok(bytes)
-    }
-
-    fn begin(&self, size: usize) -> Work<mount::Result<Bytes>> {
-        Box::pin(fetch(self.file.clone(), self.offset, size))
     }
 }
 
 #[async_trait]
 impl Pollable for FileInput {
     async fn ready(&mut self) {
-        if self.ready.is_none() {
-            let mut fetching = self.fetching.take().unwrap_or_else(|| self.begin(READY));
-            self.ready = Some(fetching.as_mut().await);
+        if self.ahead.is_none() && self.failed.is_none() {
+            let fetching = match self.fetching.take() {
+                Some(fetching) => fetching,
+                None => Box::pin(self.begin(READY)),
+            };
+            match fetching.await {
+                Ok(read) => self.ahead = Some(read),
+                Err(error) => self.failed = Some(error),
+            }
         }
     }
 }
@@ -83,13 +140,19 @@ impl Pollable for FileInput {
 #[async_trait]
 impl InputStream for FileInput {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        if let Some(error) = self.failed.take() {
+            return Err(stream_error(error));
+        }
         if size == 0 {
             return Ok(Bytes::new());
         }
-        if let Some(read) = self.ready.take() {
-            return self.take(read, size);
+        if let Some(bytes) = self.take_ahead(size).filter(|bytes| !bytes.is_empty()) {
+            return self.give(bytes);
         }
-        let mut fetching = self.fetching.take().unwrap_or_else(|| self.begin(size));
+        let mut fetching = match self.fetching.take() {
+            Some(fetching) => fetching,
+            None => Box::pin(self.begin(size)),
+        };
         match poll_once(&mut fetching) {
             Poll::Ready(read) => self.take(read, size),
             Poll::Pending => {
@@ -100,13 +163,18 @@ impl InputStream for FileInput {
     }
 
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
+        if let Some(error) = self.failed.take() {
+            return Err(stream_error(error));
+        }
         if size == 0 {
             return Ok(Bytes::new());
         }
-        let read = match (self.ready.take(), self.fetching.take()) {
-            (Some(read), _) => read,
-            (None, Some(fetching)) => fetching.await,
-            (None, None) => fetch(self.file.clone(), self.offset, size).await,
+        if let Some(bytes) = self.take_ahead(size).filter(|bytes| !bytes.is_empty()) {
+            return self.give(bytes);
+        }
+        let read = match self.fetching.take() {
+            Some(fetching) => fetching.await,
+            None => self.begin(size).await,
         };
         self.take(read, size)
     }

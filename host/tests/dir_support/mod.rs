@@ -20,6 +20,8 @@ use tempfile::TempDir;
 pub(crate) struct Export {
     outer: TempDir,
     pub(crate) root: NodeRef,
+    /// What it knows of directories, it knows for as long as it is there.
+    _backend: DirBackend,
 }
 
 impl Export {
@@ -28,8 +30,8 @@ impl Export {
         let outer = tempfile::tempdir().unwrap();
         std::fs::write(outer.path().join("outside"), "secret").unwrap();
         std::fs::create_dir(outer.path().join("export")).unwrap();
-        let root = serve(&outer.path().join("export"), DirOptions::default());
-        Self { outer, root }
+        let backend = DirBackend::new(&outer.path().join("export"), DirOptions::default()).unwrap();
+        Self { outer, root: attach(&backend, "").unwrap(), _backend: backend }
     }
 
     /// The host's path of something in it.

@@ -38,7 +38,7 @@ pub struct Fixture {
 }
 
 pub fn options() -> Options {
-    Options { aname: "/".into(), uname: "tester".into(), n_uname: 1000, msize: 64 * 1024 }
+    Options { aname: "/".into(), uname: "tester".into(), n_uname: 1000, msize: 64 * 1024, ordered: false }
 }
 
 pub fn errno(errno: Errno) -> Result {
@@ -60,8 +60,18 @@ impl Fixture {
     }
 
     pub fn with_ring(ring: MemoryRing) -> Self {
+        Self::with_options(ring, options())
+    }
+
+    /// One whose client knows that the ring keeps the order of requests.
+    pub fn ordered(ring: MemoryRing) -> Self {
+        ring.server().is_ordered = true;
+        Self::with_options(ring, Options { ordered: true, ..options() })
+    }
+
+    fn with_options(ring: MemoryRing, options: Options) -> Self {
         let fixture = Self::not_started(ring);
-        let started = fixture.mount.start(options());
+        let started = fixture.mount.start(options);
         fixture.finish(started).expect("the mount starts");
         fixture
     }

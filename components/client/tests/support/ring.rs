@@ -23,7 +23,6 @@ struct State {
     region: RefCell<Vec<u8>>,
     chains: RefCell<VecDeque<Chain>>,
     used: RefCell<VecDeque<Used>>,
-    next_token: Cell<u32>,
     kicks: Cell<u32>,
     /// Chains wait until [`MemoryRing::serve`] is called.
     hold: Cell<bool>,
@@ -38,7 +37,7 @@ struct State {
 }
 
 struct Chain {
-    token: u32,
+    id: u32,
     request: Vec<u8>,
     reply_len: usize,
     into: Vec<Extent>,
@@ -78,7 +77,6 @@ impl MemoryRing {
             region: RefCell::default(),
             chains: RefCell::default(),
             used: RefCell::default(),
-            next_token: Cell::new(77),
             kicks: Cell::new(0),
             hold: Cell::new(false),
             lie: RefCell::default(),
@@ -155,7 +153,7 @@ impl MemoryRing {
             written += now.len();
             payload = rest;
         }
-        self.0.used.borrow_mut().push_back(Used { token: chain.token, written: written as u32, header });
+        self.0.used.borrow_mut().push_back(Used { id: chain.id, written: written as u32, header });
     }
 
     /// Serves one of the chains that the device was told of. Returns whether there was one.
@@ -206,7 +204,13 @@ impl Ring for MemoryRing {
         8192
     }
 
-    fn add(&self, header: &[u8], reply_len: u32, payload: Option<Transfer<'_, MemoryIter>>) -> Result<u32, AddError> {
+    fn add(
+        &self,
+        id: u32,
+        header: &[u8],
+        reply_len: u32,
+        payload: Option<Transfer<'_, MemoryIter>>,
+    ) -> Result<(), AddError> {
         assert!(header.len() <= 8192 && reply_len <= 8192);
         let mut request = header.to_vec();
         let mut into = Vec::new();
@@ -229,23 +233,23 @@ impl Ring for MemoryRing {
         if let Some(Transfer { iter, bytes, .. }) = payload {
             iter.position.set(iter.position.get() + bytes);
         }
-        let token = self.0.next_token.get();
-        self.0.next_token.set(token.wrapping_add(3));
         let reply_len = reply_len as usize;
-        self.0.chains.borrow_mut().push_back(Chain { token, request, reply_len, into, descriptors });
-        Ok(token)
+        self.0.chains.borrow_mut().push_back(Chain { id, request, reply_len, into, descriptors });
+        Ok(())
     }
 
-    fn kick(&self) {
+    fn kick(&self) -> Result<(), &'static str> {
         self.0.kicks.set(self.0.kicks.get() + 1);
         self.0.was_kicked.set(self.in_flight());
         while !self.0.hold.get() && self.serve_any() {}
+        Ok(())
     }
 
-    fn used(&self, mut take: impl FnMut(Used)) {
+    fn used(&self, mut take: impl FnMut(Used)) -> Result<(), &'static str> {
         while let Some(used) = { self.0.used.borrow_mut().pop_front() } {
             take(used);
         }
+        Ok(())
     }
 
     fn allocate(&self, len: u32) -> Option<Extent> {

@@ -41,6 +41,8 @@ pub struct Server {
     misuse: RefCell<Option<String>>,
     /// Answer `EOPNOTSUPP` to `Trenameat` and `Tunlinkat`.
     pub is_old: bool,
+    /// Requests that depend on others may come before it is known what became of those.
+    pub is_ordered: bool,
     pub iounit: u32,
     pub msize: u32,
     /// Answer this to writes from this offset on.
@@ -69,6 +71,7 @@ impl Server {
             fids: HashMap::new(),
             misuse: RefCell::default(),
             is_old: false,
+            is_ordered: false,
             iounit: 0,
             msize: u32::MAX,
             fail_writes_at: None,
@@ -380,6 +383,7 @@ impl Server {
     fn fid(&self, fid: u32) -> Result<Fid, Errno> {
         match self.fids.get(&fid) {
             Some(&known) => Ok(known),
+            None if self.is_ordered => Err(Errno(9)),
             None => Err(self.note("an unknown fid")),
         }
     }

@@ -2,17 +2,17 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::Arc,
+    sync::{Arc, Weak},
 };
 
 use ninering_wire::{Errno, Name, Qid, QidType};
 use rustix::{
     fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags, makedev},
-    io::Result,
+    io::{Errno as HostErrno, Result},
     path::DecInt,
 };
 
-use super::{DirOptions, device::Devices, node::DirNode, wire};
+use super::{DirOptions, device::Devices, known::KnownDirectories, node::DirNode, wire};
 
 /// The export: its way to open things, and its numbering of files.
 pub(super) struct Export {
@@ -20,21 +20,35 @@ pub(super) struct Export {
     descriptors: OwnedFd,
     devices: Devices,
     resolve: ResolveFlags,
+    /// The mount that the root lies in, where the kernel tells.
+    mount: Option<u64>,
+    /// The backend's: what is known ends with it, and its nodes, which refer to this, with what is known.
+    known_directories: Weak<KnownDirectories>,
 }
 
 impl Export {
     /// What a node has to know of a file, and all that a lookup asks for.
-    pub(super) const IDENTITY: StatxFlags =
-        StatxFlags::TYPE.union(StatxFlags::INO).union(StatxFlags::MTIME).union(StatxFlags::CTIME);
+    pub(super) const IDENTITY: StatxFlags = StatxFlags::TYPE
+        .union(StatxFlags::INO)
+        .union(StatxFlags::MTIME)
+        .union(StatxFlags::CTIME)
+        .union(StatxFlags::BTIME)
+        .union(StatxFlags::MNT_ID);
 
     /// Begins an export of the directory `root`, and returns its node.
-    pub(super) fn serve(root: OwnedFd, descriptors: OwnedFd, options: DirOptions) -> Result<Arc<DirNode>> {
+    pub(super) fn serve(
+        root: OwnedFd,
+        descriptors: OwnedFd,
+        options: DirOptions,
+        known_directories: Weak<KnownDirectories>,
+    ) -> Result<Arc<DirNode>> {
         let stat = stat(root.as_fd(), Self::IDENTITY)?;
         let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
         resolve.set(ResolveFlags::NO_XDEV, options.one_filesystem);
         // Does it work at all?
         rustix::fs::openat2(&root, c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
-        let export = Arc::new(Self { descriptors, devices: Devices::new(device(&stat)), resolve });
+        let (devices, mount) = (Devices::new(device(&stat)), mount(&stat));
+        let export = Arc::new(Self { descriptors, devices, resolve, mount, known_directories });
         // The first device's numbers are never refused.
         DirNode::new(&export, None, root, &stat).map_err(|_| rustix::io::Errno::OVERFLOW)
     }
@@ -49,7 +63,7 @@ impl Export {
         mode: Mode,
     ) -> Result<OwnedFd> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat2(directory, name.as_bytes(), flags, mode, self.resolve)
+        self.open(|| rustix::fs::openat2(directory, name.as_bytes(), flags, mode, self.resolve))
     }
 
     /// Opens anew, with other flags, the file that `descriptor` holds, whatever it is named by now.
@@ -57,7 +71,30 @@ impl Export {
     /// Only for files whose type is known: to open a fifo waits, and to open a device can do anything.
     pub(super) fn reopen(&self, descriptor: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd> {
         let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
-        rustix::fs::openat(&self.descriptors, DecInt::from_fd(descriptor), flags, Mode::empty())
+        self.open(|| rustix::fs::openat(&self.descriptors, DecInt::from_fd(descriptor), flags, Mode::empty()))
+    }
+
+    /// Opens something. Where files cannot be opened any more for there are too many, those of
+    /// [`KnownDirectories`] are the first that can be done without.
+    fn open(&self, open: impl Fn() -> Result<OwnedFd>) -> Result<OwnedFd> {
+        let opened = open();
+        if let Err(HostErrno::MFILE | HostErrno::NFILE) = opened
+            && let Some(known) = self.known_directories()
+        {
+            known.clear();
+            return open();
+        }
+        opened
+    }
+
+    /// The directories that were looked up lately, for as long as there is a backend.
+    pub(super) fn known_directories(&self) -> Option<Arc<KnownDirectories>> {
+        self.known_directories.upgrade()
+    }
+
+    /// Is `stat` about a file in the mount that the root lies in?
+    pub(super) fn is_in_first_mount(&self, stat: &Statx) -> bool {
+        self.mount.is_some() && mount(stat) == self.mount
     }
 
     /// Changes the permissions of the file that `descriptor` holds, which must be no symbolic link.
@@ -99,6 +136,11 @@ pub(super) fn stat(descriptor: BorrowedFd<'_>, mask: StatxFlags) -> Result<Statx
 /// As [`stat`], with the errno that a client sees.
 pub(super) fn wire_stat(descriptor: BorrowedFd<'_>, mask: StatxFlags) -> std::result::Result<Statx, Errno> {
     stat(descriptor, mask).map_err(wire)
+}
+
+/// The mount that a file lies in, where the kernel tells (since Linux 5.8).
+fn mount(stat: &Statx) -> Option<u64> {
+    (stat.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(stat.stx_mnt_id)
 }
 
 /// The device that a file lies on.

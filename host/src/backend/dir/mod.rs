@@ -4,15 +4,17 @@
 //! - `node` is a file or directory of it: an `O_PATH` descriptor. `change` and `make` are the parts of it that change
 //!   attributes, and that make new files.
 //! - `file` and `directory` are the two kinds of open file.
+//! - `known` spares a walk from opening the directories on its way again.
 //! - `device` keeps the inode numbers of several filesystems apart, `flags` translates those of an open.
 //!
 //! # How it is contained
 //! A node holds its file open (`O_PATH`), and so stands for it when it is renamed, replaced or unlinked. Every step goes
 //! from one such descriptor to another by *one* name, which [`Name`] keeps free of `/`, `.` and `..`, and by `openat2(2)`
-//! with `RESOLVE_BENEATH`, which follows no symbolic link: there is never a path to be joined, checked or raced. The
-//! way up is not asked of the filesystem at all, each node remembers the one that it was reached from. Contents are
-//! opened through `/proc/self/fd`, by which the kernel reaches the very file that a descriptor holds; fifos, sockets
-//! and devices never are, for they lead out of the export.
+//! with `RESOLVE_BENEATH`, which follows no symbolic link: there is never a path to be joined, checked or raced. Where the
+//! kernel, asked by that one name and not following it, says that it leads to a directory that is held open already,
+//! that is taken instead (`known`). The way up is not asked of the filesystem at all, each node remembers the one that
+//! it was reached from. Contents are opened through `/proc/self/fd`, by which the kernel reaches the very file that a
+//! descriptor holds; fifos, sockets and devices never are, for they lead out of the export.
 //!
 //! # What it does not do
 //! - It acts with the rights of the serving process, whoever the client says it is. New files belong to that
@@ -20,8 +22,8 @@
 //! - A directory that the *host* moves out of the export goes on being served to those who hold it or something below.
 //! - A mount point below the export has two inode numbers, as everywhere on Linux: a listing tells the one that is
 //!   mounted over, a lookup the one that is mounted.
-//! - A node keeps the directories above it open, so the process needs a limit of open files (`RLIMIT_NOFILE`) well
-//!   above the number of fids.
+//! - A node keeps the directories above it open, and the backend a few dozen that were looked up lately, so the
+//!   process needs a limit of open files (`RLIMIT_NOFILE`) well above the number of fids.
 
 mod change;
 mod device;
@@ -29,6 +31,7 @@ mod directory;
 mod export;
 mod file;
 mod flags;
+mod known;
 mod make;
 mod node;
 
@@ -44,7 +47,7 @@ use rustix::{
     io::Errno as HostErrno,
 };
 
-use self::{export::Export, node::DirNode};
+use self::{export::Export, known::KnownDirectories, node::DirNode};
 use super::{Backend, NodeRef, User};
 
 /// A directory of the host.
@@ -52,6 +55,8 @@ use super::{Backend, NodeRef, User};
 /// An attach's `aname` is a directory below it, by names that are separated by `/`; empty for itself.
 pub struct DirBackend {
     root: Arc<DirNode>,
+    /// Only nodes look into it, and only for as long as this holds it.
+    _known_directories: Arc<KnownDirectories>,
 }
 
 /// How a directory is served.
@@ -107,12 +112,13 @@ impl DirBackend {
             return Err(no_proc(HostErrno::NOENT));
         }
 
-        let root = Export::serve(root, descriptors, options).map_err(|error| match error {
+        let known = Arc::<KnownDirectories>::default();
+        let root = Export::serve(root, descriptors, options, Arc::downgrade(&known)).map_err(|error| match error {
             // A sandbox that doesn't know the system call answers EPERM.
             HostErrno::NOSYS | HostErrno::PERM => DirError::NoOpenat2 { source: error.into() },
             _ => cannot_open(error),
         })?;
-        Ok(Self { root })
+        Ok(Self { root, _known_directories: known })
     }
 }
 

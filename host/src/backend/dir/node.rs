@@ -3,7 +3,10 @@
 use std::{
     any::Any,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 
 use ninering_wire::{Attributes, Errno, Name, PATH_MAX, Qid, SetAttributes, Statfs, getattr};
@@ -23,8 +26,18 @@ pub(super) struct DirNode {
     descriptor: OwnedFd,
     file_type: FileType,
     device: u64,
+    inode: u64,
+    /// When it was made, where the filesystem tells.
+    born: Option<(i64, u32)>,
+    /// Does it lie in the same mount as the export's root?
+    in_first_mount: bool,
+    /// All but the version.
     qid: Qid,
+    /// As it was when this was last looked up.
+    version: AtomicU32,
     parent: Option<Arc<DirNode>>,
+    /// How many directories are above it; no more are counted than the type can hold.
+    depth: u16,
     export: Arc<Export>,
     /// Itself, to become the parent of others.
     this: Weak<DirNode>,
@@ -44,7 +57,12 @@ impl DirNode {
             // Of an inode neither can change, and the descriptor keeps the inode from being used for another file.
             file_type: FileType::from_raw_mode(stat.stx_mode.into()),
             device: device(stat),
+            inode: stat.stx_ino,
+            born: born(stat),
+            in_first_mount: export.is_in_first_mount(stat),
             qid,
+            version: AtomicU32::new(qid.version),
+            depth: parent.as_ref().map_or(0, |parent| parent.depth.saturating_add(1)),
             parent,
             export: export.clone(),
             this: this.clone(),
@@ -62,8 +80,16 @@ impl DirNode {
 
     /// The entry `name` of this directory.
     pub(super) fn entry(&self, name: Name<'_>) -> Result<Arc<Self>, Errno> {
+        let known = self.export.known_directories();
+        if let Some(directory) = known.as_ref().and_then(|known| known.find(self, name)) {
+            return Ok(directory);
+        }
         let (descriptor, stat) = self.find(name, Export::IDENTITY)?;
-        self.adopt(descriptor, &stat)
+        let node = self.adopt(descriptor, &stat)?;
+        if let Some(known) = known {
+            known.keep(self, name, &node);
+        }
+        Ok(node)
     }
 
     /// Makes a node below this one.
@@ -100,6 +126,43 @@ impl DirNode {
         self.device
     }
 
+    /// Its number in the export, as in its qid.
+    pub(super) fn number(&self) -> u64 {
+        self.qid.path
+    }
+
+    /// How many directories are above it.
+    pub(super) fn depth(&self) -> u16 {
+        self.depth
+    }
+
+    /// Was it reached from this very node?
+    pub(super) fn is_below(&self, parent: &Self) -> bool {
+        self.parent.as_ref().is_some_and(|above| std::ptr::eq(&**above, parent))
+    }
+
+    /// Can a `stat` of it be told from that of any other file, ever?
+    ///
+    /// That it is held open keeps its inode number from being given to another, but on network filesystems: there the
+    /// time of birth differs. And it must be in the mount that the root keeps busy in any case, so that another can be
+    /// unmounted as soon as no client holds anything in it.
+    pub(super) fn can_be_known_again(&self) -> bool {
+        self.born.is_some() && self.in_first_mount
+    }
+
+    /// Is `stat` about this file, which [can be known again](Self::can_be_known_again)? Then its version is the node's.
+    pub(super) fn is_the_one(&self, stat: &Statx) -> bool {
+        let is = stat.stx_ino == self.inode
+            && device(stat) == self.device
+            && born(stat) == self.born
+            && self.export.is_in_first_mount(stat)
+            && FileType::from_raw_mode(stat.stx_mode.into()) == self.file_type;
+        if is {
+            self.version.store(version(stat), Relaxed);
+        }
+        is
+    }
+
     /// The number of the directory above, or its own at the root.
     pub(super) fn parent_path(&self) -> u64 {
         self.parent.as_ref().map_or(self.qid.path, |parent| parent.qid.path)
@@ -124,7 +187,7 @@ impl Drop for DirNode {
 
 impl Node for DirNode {
     fn qid(&self) -> Qid {
-        self.qid
+        Qid { version: self.version.load(Relaxed), ..self.qid }
     }
 
     fn lookup(&self, name: Name<'_>) -> Result<NodeRef, Errno> {
@@ -224,12 +287,23 @@ impl Node for DirNode {
 
     fn rename(&self, name: Name<'_>, new_directory: &dyn Node, new_name: Name<'_>) -> Result<(), Errno> {
         let new_directory = self.sibling(new_directory)?;
-        rustix::fs::renameat(self, name.as_bytes(), new_directory, new_name.as_bytes()).map_err(wire)
+        rustix::fs::renameat(self, name.as_bytes(), new_directory, new_name.as_bytes()).map_err(wire)?;
+        if let Some(known) = self.export.known_directories() {
+            // Neither name leads to what it did.
+            known.forget(self, name);
+            known.forget(new_directory, new_name);
+        }
+        Ok(())
     }
 
     fn unlink(&self, name: Name<'_>, directory: bool) -> Result<(), Errno> {
         let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        rustix::fs::unlinkat(self, name.as_bytes(), flags).map_err(wire)
+        rustix::fs::unlinkat(self, name.as_bytes(), flags).map_err(wire)?;
+        if directory && let Some(known) = self.export.known_directories() {
+            // Nobody will find it again, and while it is open it takes up an inode.
+            known.forget(self, name);
+        }
+        Ok(())
     }
 
     fn statfs(&self) -> Result<Statfs, Errno> {
@@ -247,6 +321,12 @@ impl Node for DirNode {
             namelen: figures.f_namelen as u32,
         })
     }
+}
+
+/// When a file was made, where the filesystem tells.
+fn born(stat: &Statx) -> Option<(i64, u32)> {
+    let known = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+    known.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec))
 }
 
 /// The bits of `Rgetattr.valid` for those of `stx_mask`.

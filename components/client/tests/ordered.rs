@@ -1,0 +1,124 @@
+//! On a device that keeps the order of requests, those that depend on each other fly together; and where the first one
+//! of a flight comes to something else than expected, the others have done no harm.
+//!
+//! That the results are those of a device without order is a property in `properties.rs`.
+
+mod support;
+
+use ninering_client::vfs::{OpenFlags, Value};
+use ninering_wire::{Errno, SetAttributes, setattr};
+use support::{CREATE, Fixture, MemoryRing, READ, Server, WRITE, errno, run};
+
+fn sample() -> Fixture {
+    let server = Server::new()
+        .file("file", "contents")
+        .file("a/b/deep", "deep")
+        .link("to-file", "file")
+        .link("to-a", "a")
+        .link("a/up", "../file");
+    Fixture::ordered(MemoryRing::new(server, 64))
+}
+
+/// What is sent for an operation, and in how many flights.
+fn flights<T>(fixture: &Fixture, operation: impl FnOnce() -> T) -> (T, Vec<&'static str>, u32) {
+    fixture.ring.take_log();
+    let kicks = fixture.ring.kicks();
+    let result = operation();
+    (result, fixture.ring.take_log(), fixture.ring.kicks() - kicks)
+}
+
+#[test]
+fn looking_at_a_path_is_one_flight() {
+    let fixture = sample();
+    let (found, sent, kicks) = flights(&fixture, || fixture.stat("a/b/deep", true));
+    assert_eq!((found.unwrap().size, kicks), (4, 1));
+    assert_eq!(sent, ["Twalk", "Tgetattr", "Tclunk"]);
+    let (missing, _, kicks) = flights(&fixture, || fixture.stat("a/b/missing", true));
+    assert_eq!((missing.map(drop), kicks), (errno(Errno::ENOENT).map(drop), 1));
+    fixture.assert_no_leak(0);
+}
+
+#[test]
+fn opening_and_making_take_one_flight_for_what_is_there_and_two_for_what_is_not() {
+    let fixture = sample();
+    let (node, sent, kicks) = flights(&fixture, || fixture.open("a/b/deep", READ).unwrap());
+    assert_eq!((sent, kicks), (vec!["Twalk", "Tlopen"], 1));
+    fixture.mount.close(node);
+    let truncate = OpenFlags { truncate: true, ..CREATE };
+    let (node, _, kicks) = flights(&fixture, || fixture.open("a/b/deep", truncate).unwrap());
+    assert_eq!((fixture.ring.server().content("a/b/deep"), kicks), (Some(vec![]), 1));
+    fixture.mount.close(node);
+    let (node, _, kicks) = flights(&fixture, || fixture.open("a/b/new", truncate).unwrap());
+    assert_eq!((fixture.ring.server().exists("a/b/new"), kicks), (true, 2));
+    fixture.mount.close(node);
+    let exclusive = OpenFlags { exclusive: true, ..CREATE };
+    let (node, sent, kicks) = flights(&fixture, || fixture.open("a/b/newer", exclusive).unwrap());
+    assert_eq!((sent, kicks), (vec!["Twalk", "Tlcreate"], 1));
+    fixture.mount.close(node);
+    let (again, _, kicks) = flights(&fixture, || fixture.open("a/b/newer", exclusive));
+    assert_eq!((again.map(drop), kicks), (errno(Errno::EEXIST).map(drop), 1));
+    fixture.assert_no_leak(0);
+}
+
+#[test]
+fn making_and_removing_in_a_directory_is_one_flight() {
+    let fixture = sample();
+    let (made, sent, kicks) = flights(&fixture, || run!(fixture, make_directory(0, "a/b/c".into(), 0o755)));
+    assert!(matches!(made, Ok(Value::Qid(_))));
+    assert_eq!((sent, kicks), (vec!["Twalk", "Tmkdir", "Tclunk"], 1));
+    let (_, sent, kicks) = flights(&fixture, || run!(fixture, remove_directory(0, "a/b/c".into())).unwrap());
+    assert_eq!((sent, kicks), (vec!["Twalk", "Tunlinkat", "Tclunk"], 1));
+    let (_, _, kicks) = flights(&fixture, || run!(fixture, unlink(0, "a/b/deep".into())).unwrap());
+    assert_eq!((fixture.ring.server().exists("a/b/deep"), kicks), (false, 1));
+    fixture.assert_no_leak(0);
+}
+
+#[test]
+fn a_link_on_the_way_leads_where_it_should() {
+    let fixture = sample();
+    assert_eq!(fixture.stat("to-a/b/deep", true).unwrap().size, 4);
+    assert_eq!(fixture.stat("to-a/up", true).unwrap().size, 8);
+    let node = fixture.open("to-a/up", READ).unwrap();
+    assert_eq!(fixture.read(node, 0, 100), Ok(b"contents".to_vec()));
+    fixture.mount.close(node);
+    run!(fixture, make_directory(0, "to-a/new".into(), 0o755)).unwrap();
+    assert!(fixture.ring.server().exists("a/new"));
+    run!(fixture, unlink(0, "to-a/b/deep".into())).unwrap();
+    let node = fixture.open("to-a/made", OpenFlags { exclusive: true, ..CREATE }).unwrap();
+    assert!(fixture.ring.server().exists("a/made"));
+    fixture.mount.close(node);
+    fixture.assert_no_leak(0);
+}
+
+#[test]
+fn what_a_link_leads_to_is_changed_and_not_the_link() {
+    let fixture = sample();
+    let changes = SetAttributes { valid: setattr::MODE, mode: 0o600, ..SetAttributes::default() };
+    let link = fixture.stat("to-file", false).unwrap();
+    run!(fixture, set_attributes_at(0, "to-file".into(), true, changes)).unwrap();
+    assert_eq!(fixture.stat("to-file", false), Ok(link));
+    assert_eq!(fixture.stat("file", true).unwrap().mode & 0o777, 0o600);
+    let (_, _, kicks) =
+        flights(&fixture, || run!(fixture, set_attributes_at(0, "a/b/deep".into(), false, changes)).unwrap());
+    assert_eq!((fixture.stat("a/b/deep", true).unwrap().mode & 0o777, kicks), (0o600, 1));
+    fixture.assert_no_leak(0);
+}
+
+#[test]
+fn a_slash_behind_a_file_is_seen_before_it_is_truncated() {
+    let fixture = sample();
+    let result = fixture.open("file/", OpenFlags { truncate: true, ..WRITE });
+    assert_eq!(result.map(drop), errno(Errno::ENOTDIR).map(drop));
+    assert_eq!(fixture.ring.server().content("file"), Some(b"contents".to_vec()));
+    fixture.assert_no_leak(0);
+}
+
+#[test]
+fn a_directory_that_was_not_known_to_be_one_is_still_a_base_for_paths() {
+    let fixture = sample();
+    let node = fixture.open("a", READ).unwrap();
+    assert_eq!(fixture.stat_at(node, "b/deep", true).unwrap().size, 4);
+    assert_eq!(fixture.list("a"), Ok(vec!["b".into(), "up".into()]));
+    fixture.mount.close(node);
+    fixture.assert_no_leak(0);
+}
