@@ -335,11 +335,14 @@ async fn names_are_checked_before_they_leave() {
     assert!(matches!(root.stat_at(&long, true).await, Err(Error::Errno(Errno::ENAMETOOLONG))));
 }
 
-/// Bytes of this process that are in memory.
+/// Bytes of this process that are in memory, but for those of regions: they are the buffers, with the ring.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("the status");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
-    line.split_whitespace().nth(1).and_then(|kibibytes| kibibytes.parse::<u64>().ok()).expect("a number") * 1024
+    let kibibytes = |field: &str| {
+        let line = status.lines().find(|line| line.starts_with(field)).expect("a line");
+        line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok()).expect("a number")
+    };
+    (kibibytes("VmRSS:") - kibibytes("RssShmem:")) * 1024
 }
 
 #[tokio::test(flavor = "multi_thread")]

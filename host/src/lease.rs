@@ -9,13 +9,13 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    hash::{BuildHasherDefault, Hasher},
+    hash::BuildHasherDefault,
     sync::Arc,
 };
 
 use smallvec::SmallVec;
 
-use crate::region::{Extent, PAGE, Region, pages_of};
+use crate::region::{Extent, NumberHasher, PAGE, Region, pages_of};
 
 /// Why an extent or an allocation is refused: `memory-error` of the WIT interface `memory`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +67,7 @@ pub struct Leases {
     /// a tree.
     held: Vec<Extent>,
     /// The extents of each request in flight.
-    requests: HashMap<u32, SmallVec<[Extent; 3]>, BuildHasherDefault<TokenHasher>>,
+    requests: HashMap<u32, SmallVec<[Extent; 3]>, BuildHasherDefault<NumberHasher>>,
     /// Lent buffers whose last request ended after they were revoked.
     retired: Vec<Extent>,
     limit: u64,
@@ -297,27 +297,6 @@ impl Drop for Leases {
                 self.region.free(extent);
             }
         }
-    }
-}
-
-/// Hashes tokens, which the host chooses, so that nobody can make them collide on purpose.
-#[derive(Debug, Default)]
-struct TokenHasher(u64);
-
-impl Hasher for TokenHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u32(u32::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        // Fibonacci hashing. The table looks at the highest and at the lowest bits.
-        self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
     }
 }
 

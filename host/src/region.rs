@@ -8,8 +8,9 @@
 //! file to judge: see [`lease`](crate::lease).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     fs::File,
+    hash::{BuildHasherDefault, Hasher},
     io,
     sync::{
         Arc,
@@ -228,12 +229,12 @@ pub(crate) fn pages_of(len: u32) -> u32 {
 #[derive(Debug)]
 struct Pages {
     total: u32,
-    /// Lengths of allocated runs, by their first page; 0 for all other pages.
-    allocated: Box<[u32]>,
+    /// Lengths of allocated runs, by their first page.
+    allocated: HashMap<u32, u32, BuildHasherDefault<NumberHasher>>,
     /// Lengths of free runs, by their first page; no two of them touch.
     runs: BTreeMap<u32, u32>,
-    /// First pages of runs of 1, 2, 3… pages.
-    cache: Box<[Stack]>,
+    /// First pages of runs, by their length.
+    cache: HashMap<u32, Stack, BuildHasherDefault<NumberHasher>>,
     cached_pages: u32,
     statistics: RegionStatistics,
 }
@@ -252,9 +253,9 @@ impl Pages {
     fn new(total: u32) -> Self {
         Self {
             total,
-            allocated: vec![0; total as usize].into(),
+            allocated: HashMap::default(),
             runs: BTreeMap::from([(0, total)]),
-            cache: vec![Stack::default(); LONGEST_CACHED.min(total) as usize].into(),
+            cache: HashMap::default(),
             cached_pages: 0,
             statistics: RegionStatistics::default(),
         }
@@ -268,7 +269,7 @@ impl Pages {
             self.statistics.refused += 1;
             return None;
         };
-        self.allocated[first as usize] = pages;
+        self.allocated.insert(first, pages);
         let statistics = &mut self.statistics;
         statistics.allocations += 1;
         statistics.allocated_pages += u64::from(pages);
@@ -277,7 +278,7 @@ impl Pages {
     }
 
     fn take(&mut self, pages: u32) -> Option<u32> {
-        if let Some(stack) = self.cache.get_mut(pages as usize - 1)
+        if let Some(stack) = self.cache.get_mut(&pages)
             && let Some(count) = stack.count.checked_sub(1)
         {
             stack.count = count;
@@ -305,22 +306,22 @@ impl Pages {
 
     /// Was it allocated, with this length?
     fn free(&mut self, first: u32, pages: u32) -> bool {
-        match self.allocated.get_mut(first as usize) {
-            Some(length) if *length == pages && pages > 0 => *length = 0,
+        match self.allocated.entry(first) {
+            Entry::Occupied(run) if *run.get() == pages => run.remove(),
             _ => return false,
-        }
+        };
         self.statistics.allocated_pages -= u64::from(pages);
         // No more than a quarter of the region is kept out of the reach of longer allocations.
-        if self.cached_pages + pages <= self.total / 4
-            && let Some(stack) = self.cache.get_mut(pages as usize - 1)
-            && let Some(slot) = stack.firsts.get_mut(stack.count as usize)
-        {
-            *slot = first;
-            stack.count += 1;
-            self.cached_pages += pages;
-        } else {
-            self.put_in_runs(first, pages);
+        if pages <= LONGEST_CACHED && self.cached_pages + pages <= self.total / 4 {
+            let stack = self.cache.entry(pages).or_default();
+            if let Some(slot) = stack.firsts.get_mut(stack.count as usize) {
+                *slot = first;
+                stack.count += 1;
+                self.cached_pages += pages;
+                return true;
+            }
         }
+        self.put_in_runs(first, pages);
         true
     }
 
@@ -340,10 +341,9 @@ impl Pages {
 
     /// Joins what is cached with its neighbours.
     fn uncache(&mut self) {
-        for index in 0..self.cache.len() {
-            let stack = std::mem::take(&mut self.cache[index]);
+        for (pages, stack) in std::mem::take(&mut self.cache) {
             for first in &stack.firsts[..stack.count as usize] {
-                self.put_in_runs(*first, index as u32 + 1);
+                self.put_in_runs(*first, pages);
             }
         }
         self.cached_pages = 0;
@@ -357,5 +357,26 @@ impl Pages {
             return Some((page, first + length - page));
         }
         self.runs.range(page..).next().map(|(&first, &length)| (first, length))
+    }
+}
+
+/// Hashes numbers that the host chooses, so that nobody can make them collide on purpose.
+#[derive(Debug, Default)]
+pub(crate) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u32(u32::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        // Fibonacci hashing. The table looks at the highest and at the lowest bits.
+        self.0 = (self.0 ^ u64::from(value)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
     }
 }

@@ -365,16 +365,16 @@ fn replies_without_space_change_nothing() {
         for space in 0..needed {
             let reply = handle(&message, &[], space);
             if space < 11 {
-                assert_eq!(reply, [], "{message:?} with {space} bytes");
+                assert_eq!(reply, Vec::<u8>::new(), "{message:?} with {space} bytes");
             } else {
                 assert_eq!(error_of(&reply).1, Errno::ENOBUFS, "{message:?} with {space} bytes of {needed}");
             }
         }
     }
     for message in [Tmessage::Tunlinkat { dirfid: fid, name: Str(b"file"), flags: 0 }, Tmessage::Tclunk { fid }] {
-        assert_eq!(handle(&message, &[], 10), []);
+        assert_eq!(handle(&message, &[], 10), Vec::<u8>::new());
     }
-    assert_eq!(handle(&Tmessage::Twrite { fid: file, offset: 0, count: 3 }, b"new", 10), []);
+    assert_eq!(handle(&Tmessage::Twrite { fid: file, offset: 0, count: 3 }, b"new", 10), Vec::<u8>::new());
     assert_eq!(client.names(""), ["file"]);
     assert_eq!(client.contents("file").unwrap(), b"contents");
     assert!(client.walk(ROOT, 5, &[]).is_ok(), "the walk made no fid");

@@ -51,6 +51,8 @@ pub struct Session<R: Ring> {
     state: RefCell<State>,
     /// Requests are encoded here; as long as the longest that may be sent.
     scratch: RefCell<Vec<u8>>,
+    /// Bytes of the longest message without its payload.
+    message_max: Cell<u32>,
     /// The operation being polled.
     current: Cell<Task>,
     /// The operation that is about to send several requests.
@@ -144,11 +146,14 @@ impl<R: Ring> Session<R> {
     /// A session over `ring`, in which nothing was sent yet.
     pub fn new(ring: R) -> Self {
         let state = State { most_tags: ring.queue_size().clamp(2, NOTAG - 1), ..State::default() };
-        let scratch = vec![0; ring.max_header() as usize];
+        // Grows to the longest message once one is sent that is longer than most.
+        let message_max = ring.max_header();
+        let scratch = vec![0; 1024.min(message_max as usize)];
         Self {
             ring,
             state: RefCell::new(state),
             scratch: RefCell::new(scratch),
+            message_max: Cell::new(message_max),
             current: Cell::new(NOBODY),
             turn: Cell::new(NOBODY),
             to_kick: Cell::new(false),
@@ -315,7 +320,13 @@ impl<R: Ring> Session<R> {
         };
         let tag = if matches!(message, Tmessage::Tversion { .. }) { NOTAG } else { index };
         let scratch = &mut *self.scratch.borrow_mut();
-        let length = message.encode(tag, scratch).map_err(|_| Errno::ENAMETOOLONG)?;
+        let length = match message.encode(tag, scratch) {
+            Ok(length) => length,
+            Err(_) => {
+                scratch.resize(self.message_max.get() as usize, 0);
+                message.encode(tag, scratch).map_err(|_| Errno::ENAMETOOLONG)?
+            }
+        };
         let reply_len = reply_len(message).min(self.ring.max_header());
         match self.ring.add(index.into(), scratch.get(..length).unwrap_or_default(), reply_len, payload) {
             Ok(()) => {
@@ -540,7 +551,7 @@ impl<R: Ring> Session<R> {
         }
         self.msize.set(msize);
         self.payload_max.set(payload_max(msize));
-        self.scratch.borrow_mut().truncate(msize as usize);
+        self.message_max.set(msize.min(self.message_max.get()));
         Ok(())
     }
 
@@ -570,7 +581,12 @@ impl<R: Ring> Session<R> {
         if qids.len() == names.len() {
             return Ok((qids, Some(Fid::new(self, fid))));
         }
-        self.free_fid(fid);
+        if self.is_ordered() {
+            self.free_fid(fid);
+        } else {
+            // Some servers (diod) have made the fid after all; Linux's client clunks it too, and others answer EBADF.
+            drop(Fid::new(self, fid));
+        }
         Ok((qids, None))
     }
 

@@ -24,13 +24,13 @@ const TWRITE: u8 = 118;
 pub struct LocalDevice<H> {
     queue: DeviceQueue,
     handler: H,
-    message: Box<[u8]>,
+    message: Vec<u8>,
 }
 
 impl<H: Handler> LocalDevice<H> {
     /// The device that answers what is in `queue` with `handler`.
     pub fn new(queue: DeviceQueue, handler: H) -> Self {
-        Self { queue, handler, message: vec![0; MAX_MESSAGE].into() }
+        Self { queue, handler, message: vec![0; FRONT] }
     }
 
     /// The queue.
@@ -71,12 +71,18 @@ impl<H: Handler> Device for LocalDevice<H> {
 
 /// Copies the message at the front of `readable`, all but the payload of a `Twrite`; tells its length, and what the
 /// payload is. `None` where it is too long.
-fn copy_message<'a>(readable: &Payload<'a>, length: usize, message: &mut [u8]) -> Option<(usize, Payload<'a>)> {
+fn copy_message<'a>(readable: &Payload<'a>, length: usize, message: &mut Vec<u8>) -> Option<(usize, Payload<'a>)> {
     let front = readable.copy_to(&mut message[..FRONT.min(length)]);
     if length > TWRITE_LEN && message[HEADER_LEN - 3] == TWRITE {
         return Some((TWRITE_LEN, readable.part(TWRITE_LEN, length - TWRITE_LEN)));
     }
     if length > front {
+        if length > MAX_MESSAGE {
+            return None;
+        }
+        if length > message.len() {
+            message.resize(length, 0);
+        }
         let target = message.get_mut(front..length)?;
         readable.part(front, length - front).copy_to(target);
     }

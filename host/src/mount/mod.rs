@@ -88,7 +88,7 @@ impl Default for MountOptions {
             read_only: false,
             timeout: Duration::from_secs(30),
             region_size: 64 << 20,
-            queue_size: 128,
+            queue_size: 64,
             client_memory: 32 << 20,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
 };
 
 use ninering_wire::{
@@ -38,6 +38,8 @@ pub struct Server {
     files: HashMap<Inode, File>,
     next: Inode,
     fids: HashMap<u32, Fid>,
+    /// The fids of walks that did not come to their end.
+    unfinished: HashSet<u32>,
     misuse: RefCell<Option<String>>,
     /// Answer `EOPNOTSUPP` to `Trenameat` and `Tunlinkat`.
     pub is_old: bool,
@@ -69,6 +71,7 @@ impl Server {
             files: HashMap::from([(ROOT, root)]),
             next: ROOT + 1,
             fids: HashMap::new(),
+            unfinished: HashSet::new(),
             misuse: RefCell::default(),
             is_old: false,
             is_ordered: false,
@@ -201,7 +204,10 @@ impl Server {
                     match child {
                         Ok(inode) => here = inode,
                         Err(errno) if qids.is_empty() => return Err(errno),
-                        Err(_) => return Ok(Rmessage::Rwalk { qids }),
+                        Err(_) => {
+                            self.unfinished.insert(newfid);
+                            return Ok(Rmessage::Rwalk { qids });
+                        }
                     }
                     qids.push(self.qid(here)).unwrap();
                 }
@@ -358,6 +364,8 @@ impl Server {
                 self.fid(fid)?;
                 Rmessage::Rstatfs { statfs: Statfs { bsize: 4096, namelen: 255, ..Statfs::default() } }
             }
+            // A client may clunk the fid of a walk that did not come to its end, in case the server has made it.
+            Tmessage::Tclunk { fid } if self.unfinished.remove(&fid) => return Err(Errno::EBADF),
             Tmessage::Tclunk { fid } => {
                 self.fid(fid)?;
                 self.fids.remove(&fid);
@@ -376,6 +384,7 @@ impl Server {
         if self.fids.contains_key(&fid) {
             return Err(self.note("a fid that is in use"));
         }
+        self.unfinished.remove(&fid);
         self.fids.insert(fid, Fid { inode, open: None });
         Ok(())
     }
