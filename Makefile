@@ -44,7 +44,7 @@ lint:
 
 bench: programs
 	$(CARGO) build --release -p fsbench -p ninering-bench
-	target/release/ninering-bench --wasm $(PROGRAMS)/fsbench.wasm --native target/release/fsbench
+	target/release/ninering-bench --wasm $(PROGRAMS)/fsbench.wasm --native target/release/fsbench --rounds 9
 
 fuzz:
 	cd tests/fuzz && $(CARGO) +nightly fuzz run decode -- -max_total_time=60
