@@ -17,6 +17,7 @@ fn mistake(arguments: &[&str], part: &str) {
     let ended = finish(ninering().args(arguments));
     let line = ended.one_line_failure();
     assert!(line.starts_with("ninering: ") && line.contains(part), "{arguments:?}: {line}");
+    assert_eq!(line.matches(part).count(), 1, "said twice: {line}");
     assert!(ended.stdout.is_empty(), "{arguments:?}: {}", ended.stdout);
 }
 

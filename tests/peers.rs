@@ -1,7 +1,7 @@
 //! Peers that nobody here wrote: the Linux kernel's 9P client on our server, our client on diod.
 //!
 //! Where the machine lacks what a test needs (root, User Mode Linux, diod), the test says so and passes, unless
-//! `NINERING_REQUIRE_PEERS` is set, as it is in `make test`'s CI.
+//! `NINERING_REQUIRE_PEERS` is set, as it is in `.ci/run`.
 
 use std::{
     fs,

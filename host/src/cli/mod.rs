@@ -76,8 +76,17 @@ pub(crate) fn main() -> ExitCode {
         Command::Cat(arguments) => browse::concatenate(arguments),
     };
     outcome.unwrap_or_else(|error| {
-        complain(&format!("{error:#}"));
+        complain(&explanation(&error));
         ExitCode::from(MISTAKE)
+    })
+}
+
+/// An error and its causes, each said once: many errors say their cause themselves.
+fn explanation(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said {
+        said if said.contains(&cause) => said,
+        said if said.is_empty() => cause,
+        said => format!("{said}: {cause}"),
     })
 }
 

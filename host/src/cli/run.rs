@@ -8,6 +8,7 @@ use ninering::{
     source::{Source, SourceError},
     wasi::Mounts,
 };
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{MountArguments, announced, complain};
 
@@ -99,7 +100,11 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let mount = announced(|| format!("waiting for {source} …"), source.mount(options)).await?;
             mounts.add(path, mount)?;
         }
-        tokio::spawn(end_by_interrupt(mounts.clone()));
+        tokio::spawn(end_by_interrupt(
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            mounts.clone(),
+        ));
         let mut environment = Environment::new();
         environment.inherit_stdio().arg(&name).args(&arguments.arguments).envs(&arguments.environment);
         tracing::debug!(program = name, "running");
@@ -133,12 +138,7 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 const TRAPPED: i32 = 134;
 
 /// On Ctrl-C or SIGTERM, stores what the program wrote and ends; on the second one, ends at once.
-async fn end_by_interrupt(mounts: Mounts) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return;
-    };
+async fn end_by_interrupt(mut interrupt: Signal, mut terminate: Signal, mounts: Mounts) {
     let status = tokio::select! {
         _ = interrupt.recv() => 130,
         _ = terminate.recv() => 143,

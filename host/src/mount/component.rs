@@ -92,8 +92,6 @@ impl Template {
         // Nothing in these components waits, so they need no fibers and no async tasks; without them a call costs a third.
         config.concurrency_support(false);
         config.epoch_interruption(true);
-        config.memory_reservation(64 << 20);
-        config.memory_guard_size(1 << 20);
         config.memory_init_cow(true);
         config.cache(crate::program::compilation_cache());
         let engine = Engine::new(&config)?;

@@ -95,6 +95,18 @@ impl FileInput {
         Some(bytes)
     }
 
+    /// What needs no reading: a failure that is known, nothing, or what was read ahead.
+    fn answer_at_once(&mut self, size: usize) -> Option<StreamResult<Bytes>> {
+        if let Some(error) = self.failed.take() {
+            return Some(Err(stream_error(error)));
+        }
+        if size == 0 {
+            return Some(Ok(Bytes::new()));
+        }
+        let bytes = self.take_ahead(size).filter(|bytes| !bytes.is_empty())?;
+        Some(self.give(bytes))
+    }
+
     /// Takes at most `size` bytes of what was just read.
     fn take(&mut self, read: mount::Result<Ahead>, size: usize) -> StreamResult<Bytes> {
         let mut read = read.map_err(stream_error)?;
@@ -140,14 +152,8 @@ impl Pollable for FileInput {
 #[async_trait]
 impl InputStream for FileInput {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        if let Some(error) = self.failed.take() {
-            return Err(stream_error(error));
-        }
-        if size == 0 {
-            return Ok(Bytes::new());
-        }
-        if let Some(bytes) = self.take_ahead(size).filter(|bytes| !bytes.is_empty()) {
-            return self.give(bytes);
+        if let Some(answer) = self.answer_at_once(size) {
+            return answer;
         }
         let mut fetching = match self.fetching.take() {
             Some(fetching) => fetching,
@@ -163,14 +169,8 @@ impl InputStream for FileInput {
     }
 
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
-        if let Some(error) = self.failed.take() {
-            return Err(stream_error(error));
-        }
-        if size == 0 {
-            return Ok(Bytes::new());
-        }
-        if let Some(bytes) = self.take_ahead(size).filter(|bytes| !bytes.is_empty()) {
-            return self.give(bytes);
+        if let Some(answer) = self.answer_at_once(size) {
+            return answer;
         }
         let read = match self.fetching.take() {
             Some(fetching) => fetching.await,
