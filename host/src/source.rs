@@ -67,12 +67,12 @@ pub enum OpenError {
     #[error("{0}")]
     Directory(#[from] crate::backend::DirError),
     /// A server cannot be reached, or refuses.
-    #[error("{source_text}: {error}")]
+    #[error("{source_text} cannot be mounted: {reason}")]
     Mount {
         /// The source, as it was written.
         source_text: String,
         /// What went wrong.
-        error: mount::Error,
+        reason: String,
     },
     /// What can't be served to others.
     #[error("{0} is served by another server already; 'serve' takes dir:PATH or mem:")]
@@ -108,7 +108,13 @@ impl Source {
                 Mount::remote(address.clone(), options).await
             }
         };
-        mounted.map_err(|error| OpenError::Mount { source_text: self.to_string(), error })
+        mounted.map_err(|error| {
+            let reason = match error {
+                mount::Error::Broken(reason) => reason.to_string(),
+                mount::Error::Errno(errno) => errno.to_string(),
+            };
+            OpenError::Mount { source_text: self.to_string(), reason }
+        })
     }
 }
 
