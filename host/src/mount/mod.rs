@@ -539,6 +539,8 @@ impl Life {
         let leases = &mut self.sandbox.store.data_mut().leases;
         if !self.retired.is_empty() {
             self.retired.retain(|buffer| leases.is_in_flight(buffer.extent()));
+            // The leases keep the same account; left alone it would grow.
+            leases.retired().for_each(drop);
         }
         if buffer.is_empty() || leases.revoke(buffer.extent()) {
             return Some(buffer);
