@@ -15,7 +15,8 @@
 //! | [`listener`] | the same server for others: tcp and unix sockets |
 //! | [`source`] | all of these by name: `dir:`, `mem:`, `tcp://`, `unix://` |
 //!
-//! Without the feature `mount` the crate is a 9P2000.L server alone and does not depend on wasmtime.
+//! Without the feature `mount` the crate is a 9P2000.L server alone and does not depend on wasmtime; nor does its
+//! command, which then can `serve` and nothing else.
 
 pub mod backend;
 pub mod device;
@@ -28,7 +29,6 @@ pub mod payload;
 pub mod program;
 pub mod region;
 pub mod server;
-#[cfg(feature = "mount")]
 pub mod source;
 pub mod virtqueue;
 #[cfg(feature = "mount")]

@@ -2,10 +2,11 @@
 
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
+#[cfg(feature = "mount")]
+use crate::mount::{self, Mount, MountOptions};
 use crate::{
     backend::{DirBackend, DirOptions, MemBackend},
     listener::Address,
-    mount::{self, Mount, MountOptions},
     server::{Server, ServerOptions},
 };
 
@@ -96,6 +97,7 @@ impl Source {
     ///
     /// # Errors
     /// The directory cannot be opened, or the server not be reached; or it refuses.
+    #[cfg(feature = "mount")]
     pub async fn mount(&self, mut options: MountOptions) -> Result<Mount, OpenError> {
         let mounted = match self {
             Self::Directory(_) | Self::Memory => {

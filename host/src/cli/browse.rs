@@ -12,7 +12,7 @@ use ninering::{
     source::{Source, SourceError},
 };
 
-use super::{MountArguments, announced};
+use super::mounting::{MountArguments, announced};
 
 /// List a directory, or show a file's entry.
 #[derive(clap::Args)]

@@ -1,13 +1,16 @@
 //! The command line: what it takes, and how it says what went wrong.
 
+#[cfg(feature = "mount")]
 mod browse;
+#[cfg(feature = "mount")]
+mod mounting;
+#[cfg(feature = "mount")]
 mod run;
 mod serve;
 
-use std::{future::Future, process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
-use ninering::mount::MountOptions;
 
 /// Give WebAssembly programs files over 9P, and serve files over 9P.
 #[derive(Parser)]
@@ -19,9 +22,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    #[cfg(feature = "mount")]
     Run(run::Arguments),
     Serve(serve::Arguments),
+    #[cfg(feature = "mount")]
     Ls(browse::List),
+    #[cfg(feature = "mount")]
     Cat(browse::Concatenate),
 }
 
@@ -38,30 +44,6 @@ RUST_LOG=ninering=debug shows what happens inside.";
 /// The status for a mistake in how this was called, or for what it was called with.
 const MISTAKE: u8 = 2;
 
-/// Settings of all commands that mount something.
-#[derive(clap::Args)]
-struct MountArguments {
-    /// How long a server may take to answer (or to be reached) before the operation fails with an I/O error.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
-    timeout: Duration,
-    /// The largest 9P message to ask for, in bytes; the server may say less.
-    #[arg(long, value_name = "BYTES", default_value_t = MountOptions::default().msize,
-          value_parser = clap::value_parser!(u32).range(8192..=16 << 20))]
-    msize: u32,
-}
-
-impl MountArguments {
-    fn options(&self) -> MountOptions {
-        MountOptions {
-            timeout: self.timeout,
-            msize: self.msize,
-            uname: std::env::var("USER").unwrap_or_default(),
-            uid: Some(rustix::process::geteuid().as_raw()),
-            ..MountOptions::default()
-        }
-    }
-}
-
 pub(crate) fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
@@ -70,9 +52,12 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let outcome = match cli.command {
+        #[cfg(feature = "mount")]
         Command::Run(arguments) => run::run(arguments),
         Command::Serve(arguments) => serve::serve(arguments),
+        #[cfg(feature = "mount")]
         Command::Ls(arguments) => browse::list(arguments),
+        #[cfg(feature = "mount")]
         Command::Cat(arguments) => browse::concatenate(arguments),
     };
     outcome.unwrap_or_else(|error| {
@@ -109,18 +94,6 @@ fn usage(error: &clap::Error) -> ExitCode {
 /// One line on standard error.
 fn complain(message: &str) {
     eprintln!("ninering: {}", message.replace('\n', " "));
-}
-
-/// Awaits `work`, and says what is going on if it takes longer than a second.
-async fn announced<T>(message: impl FnOnce() -> String, work: impl Future<Output = T>) -> T {
-    tokio::pin!(work);
-    match tokio::time::timeout(Duration::from_secs(1), &mut work).await {
-        Ok(done) => done,
-        Err(_) => {
-            complain(&message());
-            work.await
-        }
-    }
 }
 
 /// The runtime that all commands share.

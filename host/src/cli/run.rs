@@ -10,7 +10,10 @@ use ninering::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{MountArguments, announced, complain};
+use super::{
+    complain,
+    mounting::{MountArguments, announced},
+};
 
 /// Run a WASI program with filesystems mounted into it.
 ///
