@@ -5,13 +5,14 @@ PROGRAMS := target/programs
 NINERING := target/release/ninering
 wasip1 = scripts/wasm-cargo wasm32-wasip1 --release --target-dir target/wasi
 
-.PHONY: help setup build programs demo test lint bench fuzz clean
+.PHONY: help setup build programs demo test lint bench bench-server fuzz clean
 
 help:
 	@echo "make demo    build everything and run a program on a filesystem of its own"
 	@echo "make test    all tests"
 	@echo "make lint    formatting, clippy, documentation"
 	@echo "make bench   the table of ratios in README.md"
+	@echo "make bench-server   the server beside diod, unpfs and what the machine allows (needs a tmpfs on /dev/shm)"
 	@echo "make fuzz    a minute of fuzzing of the wire format (needs a nightly toolchain and cargo-fuzz)"
 
 setup:
@@ -45,6 +46,13 @@ lint:
 bench: programs
 	$(CARGO) build --release -p fsbench -p ninering-bench
 	target/release/ninering-bench --wasm $(PROGRAMS)/fsbench.wasm --native target/release/fsbench --rounds 9
+
+# unpfs is built here, diod is Debian's; whichever is missing is left out of the table.
+bench-server:
+	$(CARGO) build --release -p ninering --no-default-features --features cli
+	$(CARGO) build --release -p ninering-bench-server
+	$(CARGO) install --quiet unpfs --root target/peers || echo "unpfs cannot be built here"
+	target/release/ninering-bench-server
 
 fuzz:
 	cd tests/fuzz && $(CARGO) +nightly fuzz run decode -- -max_total_time=60
