@@ -18,6 +18,7 @@ use tokio::{
     task::spawn_blocking,
     time::timeout,
 };
+use tracing::Instrument;
 
 use super::{
     Stream,
@@ -92,7 +93,7 @@ pub(super) fn serve(
 ) -> impl Future<Output = ()> + Send + use<> {
     let connection = |socket| {
         Arc::new(Connection {
-            session: server.session(),
+            session: server.session().watched(&peer),
             outgoing: Outgoing::new(socket),
             in_flight: InFlight::default(),
             budget: Arc::default(),
@@ -104,10 +105,12 @@ pub(super) fn serve(
         Stream::Tcp(input, socket) => (Box::new(input), connection(socket)),
         Stream::Unix(input, socket) => (Box::new(input), connection(socket)),
     };
-    async move {
+    let span = connection.session.span();
+    let serving = async move {
         tracing::debug!(peer = connection.peer, "connected");
         let writing = Arc::clone(&connection);
-        let writing = AbortOnDrop(tokio::spawn(async move { writing.outgoing.write_when_possible().await }));
+        let writing = async move { writing.outgoing.write_when_possible().await };
+        let writing = AbortOnDrop(tokio::spawn(writing.in_current_span()));
         match connection.read(input, stopping).await {
             Ok(()) => connection.finish().await,
             Err(violation) => tracing::warn!(peer = connection.peer, "closed: the peer sent {violation}"),
@@ -115,7 +118,8 @@ pub(super) fn serve(
         connection.outgoing.close();
         drop(writing);
         tracing::debug!(peer = connection.peer, counters = ?connection.session.counters(), "disconnected");
-    }
+    };
+    serving.instrument(span)
 }
 
 /// A task that ends with the one that started it.

@@ -9,7 +9,8 @@
 //! - `dispatch`: which function answers which message, and which messages change something;
 //! - `namespace` (version, attach, walk, clunk), `file` (open, create, read, write, sync), `directory` (entries made,
 //!   listed, moved and removed), `attributes` (of files and of the filesystem): the answers themselves;
-//! - `fid`: what a fid stands for, and the table of them; `request`: a reply's way into its space.
+//! - `fid`: what a fid stands for, and the table of them; `request`: a reply's way into its space;
+//! - `observer`: who wants to see requests and replies, for metrics or a log.
 //!
 //! Nothing that a client sends is trusted, and what a backend returns is checked where a peer could be hurt by it.
 //!
@@ -25,12 +26,17 @@ mod dispatch;
 mod fid;
 mod file;
 mod namespace;
+mod observer;
 mod request;
 mod session;
 
 use std::sync::Arc;
 
-pub use self::session::{Counters, Session};
+use self::observer::SessionNumbers;
+pub use self::{
+    observer::{Exchange, Limit, Observer, Observers},
+    session::{Counters, Session},
+};
 use crate::backend::Backend;
 
 /// The least `msize` that a client may ask for, in bytes (Linux's own client asks for no less either).
@@ -47,12 +53,14 @@ pub struct ServerOptions {
     pub read_only: bool,
     /// How many fids one session may have at a time.
     pub max_fids: usize,
+    /// Who sees what its sessions do, those that are [`Session::watched`].
+    pub observers: Observers,
 }
 
 impl Default for ServerOptions {
     /// 1 MiB of payload in a message, writable, 65,536 fids.
     fn default() -> Self {
-        Self { max_msize: (1 << 20) + 4096, read_only: false, max_fids: 1 << 16 }
+        Self { max_msize: (1 << 20) + 4096, read_only: false, max_fids: 1 << 16, observers: Observers::default() }
     }
 }
 
@@ -60,13 +68,14 @@ impl Default for ServerOptions {
 pub struct Server {
     backend: Arc<dyn Backend>,
     options: ServerOptions,
+    session_numbers: SessionNumbers,
 }
 
 impl Server {
     /// Offers `backend`.
     pub fn new(backend: Arc<dyn Backend>, mut options: ServerOptions) -> Arc<Self> {
         options.max_msize = options.max_msize.clamp(LEAST_MSIZE, MOST_MSIZE);
-        Arc::new(Self { backend, options })
+        Arc::new(Self { backend, options, session_numbers: SessionNumbers::default() })
     }
 
     /// Begins a conversation with a client.

@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 use super::{
     Server, dispatch,
     fid::FidTable,
+    observer::Watch,
     request::{self, Request},
 };
 use crate::payload::Payload;
@@ -29,6 +30,7 @@ pub struct Session {
     requests: AtomicU64,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
+    watch: Option<Box<Watch>>,
 }
 
 /// What a session has done so far.
@@ -51,7 +53,20 @@ impl Session {
             requests: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
+            watch: None,
         }
+    }
+
+    /// Lets the server's [observers](super::ServerOptions::observers) see this session, whose client they know as
+    /// `peer`, and makes a `tracing` span of it and of each of its requests.
+    pub fn watched(mut self, peer: &str) -> Self {
+        self.watch = Watch::begin(&self.server.session_numbers, &self.server.options.observers, peer);
+        self
+    }
+
+    /// The span of all that is done for this session; none unless it is [`Self::watched`].
+    pub fn span(&self) -> tracing::Span {
+        self.watch.as_ref().map_or_else(tracing::Span::none, |watch| watch.span().clone())
     }
 
     /// Answers one request, and returns only when it has: the backend's calls are made on this thread.
@@ -88,16 +103,21 @@ impl Session {
         agreed: impl FnOnce() -> M,
     ) -> usize {
         let tag = message.get(5..HEADER_LEN).and_then(|tag| tag.try_into().ok()).map_or(NOTAG, u16::from_le_bytes);
-        match self.answer(tag, message, payload, reply, agreed) {
+        let watched = self.watch.as_ref().map(|watch| watch.request(message, payload.len()));
+        let (length, error) = match self.answer(tag, message, payload, reply, agreed) {
             Ok(length) => {
                 tracing::trace!(tag, length, "answered");
-                length
+                (length, None)
             }
             Err(error) => {
                 tracing::trace!(tag, %error, "failed");
-                request::answer_error(tag, error, reply)
+                (request::answer_error(tag, error, reply), Some(error))
             }
+        };
+        if let Some(watched) = watched {
+            watched.answered(self, error, reply, length);
         }
+        length
     }
 
     fn answer<M: Deref<Target = u32>>(
