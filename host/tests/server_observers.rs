@@ -86,7 +86,7 @@ fn each_request_is_told_with_its_reply() {
     let said: Vec<_> = said.iter().filter(|line| *line != "begun").collect();
     assert_eq!(
         said,
-        ["1 Twrite Some(5) +7 = 11 None", "1 Tread Some(6) +0 = 18 None", "1 Twalk Some(7) +0 = 11 Some(ENOENT)"]
+        ["1 Twrite Some(4) +7 = 11 None", "1 Tread Some(5) +0 = 18 None", "1 Twalk Some(6) +0 = 11 Some(ENOENT)"]
     );
     // What is no message is told too.
     client.transport.exchange(vec![7, 0, 0, 0, 5, 1, 0]);
