@@ -2,6 +2,10 @@
 
 /// The dialect's name in `Tversion` and `Rversion`.
 pub const VERSION_9P2000L: &[u8] = b"9P2000.L";
+/// The name of Unix's dialect, with [messages of its own](crate::legacy).
+pub const VERSION_9P2000U: &[u8] = b"9P2000.u";
+/// The name of Plan 9's dialect, with [messages of its own](crate::legacy).
+pub const VERSION_9P2000: &[u8] = b"9P2000";
 /// What a server answers to a dialect that it does not speak.
 pub const VERSION_UNKNOWN: &[u8] = b"unknown";
 

@@ -1,4 +1,4 @@
-//! The 9P2000.L wire format, for clients and servers.
+//! The 9P2000.L wire format, for clients and servers; and, in [`legacy`], those of 9P2000.u and 9P2000.
 //!
 //! A message on the wire is `size[4] type[1] tag[2] body`, all integers little-endian, `size` counting
 //! itself. [`Tmessage`] are the requests, [`Rmessage`] the replies; both borrow their strings from the
@@ -21,7 +21,7 @@
 //! # Ok::<(), ninering_wire::WireError>(())
 //! ```
 //!
-//! Source: the Linux kernel's `include/net/9p/9p.h` and `net/9p/protocol.c`, and diod's `protocol.md`.
+//! Sources: the Linux kernel's `include/net/9p/9p.h` and `net/9p/protocol.c`, and diod's `protocol.md`.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,7 @@ mod constants;
 mod dirent;
 mod errno;
 mod field;
+pub mod legacy;
 mod message;
 mod name;
 mod types;

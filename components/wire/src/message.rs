@@ -91,19 +91,19 @@ impl<'a, M: Message<'a>> Frame<'a, M> {
 }
 
 /// Defines one direction's messages: `NUMBER NAME { field: type, … } [payload]`, where `payload` says that
-/// `count` bytes follow.
+/// `count` bytes follow. They may depend on the dialect, which is a type then: `NAME in DIALECT: TRAIT`.
 macro_rules! messages {
     (
-        $(#[$meta:meta])* $enum:ident
+        $(#[$meta:meta])* $enum:ident $(in $dialect:ident: $trait:path)?;
         $($(#[$doc:meta])* $number:literal $name:ident { $($field:ident: $type:ty),* } $(+ payload of $count:ident)?;)*
     ) => {
         $(#[$meta])*
         #[allow(missing_docs, reason = "fields are named and explained in the protocol's description")]
         #[allow(clippy::large_enum_variant, reason = "there is no allocator to box a walk's names with")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $enum<'a> { $($(#[$doc])* $name { $($field: $type),* },)* }
+        pub enum $enum<'a $(, $dialect: $trait)?> { $($(#[$doc])* $name { $($field: $type),* },)* }
 
-        impl<'a> $enum<'a> {
+        impl<'a $(, $dialect: $trait)?> $enum<'a $(, $dialect)?> {
             /// The name of the message with this type number.
             pub const fn name_of(kind: u8) -> Option<&'static str> {
                 match kind { $($number => Some(stringify!($name)),)* _ => None }
@@ -123,7 +123,7 @@ macro_rules! messages {
             }
         }
 
-        impl<'a> Message<'a> for $enum<'a> {
+        impl<'a $(, $dialect: $trait)?> Message<'a> for $enum<'a $(, $dialect)?> {
             fn kind(&self) -> u8 {
                 match self { $(Self::$name { .. } => $number,)* }
             }
@@ -162,10 +162,11 @@ macro_rules! messages {
         }
     };
 }
+pub(crate) use messages;
 
 messages! {
     /// A request.
-    Tmessage
+    Tmessage;
     /// Figures of the filesystem.
     8 Tstatfs { fid: u32 };
     /// Opens the file that `fid` stands for.
@@ -226,7 +227,7 @@ messages! {
 
 messages! {
     /// A reply.
-    Rmessage
+    Rmessage;
     /// The request failed with a Linux error number.
     7 Rlerror { ecode: u32 };
     /// To [`Tmessage::Tstatfs`].

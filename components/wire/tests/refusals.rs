@@ -3,6 +3,7 @@
 use ninering_wire::{
     DirEntries, DirEntry, Errno, Frame, Header, LockStatus, MAXWELEM, Message, NAME_MAX, Name, Names, Qid, Qids,
     Rmessage, Str, Tmessage, WireError,
+    legacy::{self, Plan9, Stat, Stats, Unix},
 };
 
 fn request(bytes: &[u8]) -> Result<Tmessage<'_>, WireError> {
@@ -48,6 +49,94 @@ fn each_direction_has_its_own_messages() {
     for kind in [107, 113, 115, 125, 127] {
         assert_eq!(Rmessage::name_of(kind), None);
     }
+}
+
+#[test]
+fn each_dialect_has_its_own_messages() {
+    for kind in 0..=u8::MAX {
+        let bytes = [7, 0, 0, 0, kind, 0, 0];
+        let request = Frame::<legacy::Tmessage<'_, Plan9>>::decode(&bytes).map(|_| ());
+        let known = legacy::Tmessage::<Plan9>::name_of(kind).is_some();
+        assert_eq!(request != Err(WireError::UnknownType(kind)), known, "{kind}");
+        let reply = Frame::<legacy::Rmessage<'_, Unix>>::decode(&bytes).map(|_| ());
+        let known = legacy::Rmessage::<Unix>::name_of(kind).is_some();
+        assert_eq!(reply != Err(WireError::UnknownType(kind)), known, "{kind}");
+        // Below 100 is 9P2000.L.
+        assert!(kind >= 100 || !known);
+    }
+    assert_eq!(legacy::Tmessage::<Unix>::name_of(106), None, "Terror is never sent");
+}
+
+/// Of 9P2000.u, with strings of these lengths.
+fn stat_with(lengths: [usize; 5]) -> Vec<u8> {
+    let long = vec![b'x'; 65535];
+    let [name, uid, gid, muid, extension] = lengths.map(|length| Str(&long[..length]));
+    let stat = Stat::<Unix> { name, uid, gid, muid, extension: legacy::UnixOnly::new(extension), ..Stat::unchanged() };
+    let mut bytes = vec![0; 70_000];
+    let encoded = stat.encode(&mut bytes);
+    if stat.encoded_len() > 2 + 65535 {
+        assert_eq!(encoded, Err(WireError::Overflow));
+        return Vec::new();
+    }
+    assert_eq!(encoded, Ok(stat.encoded_len()));
+    bytes.truncate(stat.encoded_len());
+    bytes
+}
+
+#[test]
+fn a_stat_is_as_long_as_it_says() {
+    let bytes = stat_with([3, 2, 2, 0, 7]);
+    assert_eq!(bytes.len(), Stat::<Unix>::FIXED_LEN + 14);
+    let decode = |bytes: &[u8]| Stats::<Unix>::new(bytes).next().map(|stat| stat.map(|_| ()));
+    assert_eq!(decode(&bytes), Some(Ok(())));
+    assert_eq!(decode(&bytes[..1]), Some(Err(WireError::Truncated)));
+    let size = bytes.len() as u16 - 2;
+    for (said, error) in
+        [(0, WireError::Truncated), (size - 1, WireError::Truncated), (size + 1, WireError::TrailingBytes)]
+    {
+        let mut bytes = bytes.clone();
+        bytes.extend([0; 9]);
+        bytes[..2].copy_from_slice(&said.to_le_bytes());
+        assert_eq!(decode(&bytes), Some(Err(error)), "{said}");
+    }
+    // What is longer than there are bytes is refused before its fields are.
+    let mut bytes = bytes.clone();
+    bytes[..2].copy_from_slice(&u16::MAX.to_le_bytes());
+    assert_eq!(decode(&bytes), Some(Err(WireError::Truncated)));
+    // The other dialect's is none.
+    assert_eq!(Stats::<Plan9>::new(&stat_with([0; 5])).next(), Some(Err(WireError::TrailingBytes)));
+}
+
+#[test]
+fn a_message_counts_its_stat() {
+    let stat = stat_with([4, 0, 0, 0, 0]);
+    let wstat = |count: u16, stat: &[u8]| {
+        let body = [&[1, 0, 0, 0], &count.to_le_bytes()[..], stat].concat();
+        legacy::Tmessage::<Unix>::decode_body(126, &body).map(|(_, rest)| rest.len())
+    };
+    let count = stat.len() as u16;
+    assert_eq!(wstat(count, &stat), Ok(0));
+    assert_eq!(wstat(count - 1, &stat), Err(WireError::Truncated));
+    assert_eq!(wstat(count + 1, &stat), Err(WireError::Truncated));
+    assert_eq!(wstat(count + 1, &[&stat[..], b"x"].concat()), Err(WireError::TrailingBytes));
+    assert_eq!(wstat(0, &[]), Err(WireError::Truncated));
+}
+
+#[test]
+fn a_stat_is_no_longer_than_its_size_can_tell() {
+    let most = 2 + 65535 - Stat::<Unix>::FIXED_LEN;
+    assert_eq!(stat_with([most, 0, 0, 0, 0]).len(), 2 + 65535);
+    assert_eq!(stat_with([most - 10, 2, 2, 2, 4]).len(), 2 + 65535);
+    assert!(stat_with([most, 0, 0, 0, 1]).is_empty());
+    assert!(stat_with([65535; 5]).is_empty());
+    // In a message there is the size of the size as well.
+    let long = vec![b'x'; most];
+    let rstat = |length: usize| {
+        let stat = Stat::<Unix> { name: Str(&long[..length]), ..Stat::unchanged() };
+        legacy::Rmessage::Rstat { stat: legacy::Counted(stat) }.encode(1, &mut vec![0; 70_000])
+    };
+    assert_eq!(rstat(most - 2), Ok(7 + 2 + 65535));
+    assert_eq!(rstat(most - 1), Err(WireError::Overflow));
 }
 
 #[test]

@@ -4,7 +4,10 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use ninering_wire::{DirEntries, Frame, HEADER_LEN, Header, Message, Rmessage, Tmessage, WireError};
+use ninering_wire::{
+    DirEntries, Frame, HEADER_LEN, Header, Message, Rmessage, Tmessage, WireError,
+    legacy::{self, Dialect, Plan9, Stat, Stats, Unix},
+};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use support::{dir_entry, replies, requests};
 
@@ -57,34 +60,51 @@ fn some() -> ProptestConfig {
     ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() }
 }
 
+/// [`check`]s what the strategies make.
+macro_rules! check_each {
+    ($message:ty, $strategies:expr) => {
+        for strategy in $strategies {
+            TestRunner::new(some())
+                .run(&(any::<u16>(), strategy), |(tag, message)| {
+                    check(message, tag, |bytes| {
+                        let frame = Frame::<$message>::decode(bytes)?;
+                        Ok((frame.tag, frame.message == message, frame.payload.len()))
+                    });
+                    Ok(())
+                })
+                .unwrap();
+        }
+    };
+}
+
 #[test]
 fn every_request_comes_back() {
-    for strategy in requests() {
-        TestRunner::new(some())
-            .run(&(any::<u16>(), strategy), |(tag, message)| {
-                check(message, tag, |bytes| {
-                    let frame = Frame::<Tmessage>::decode(bytes)?;
-                    Ok((frame.tag, frame.message == message, frame.payload.len()))
-                });
-                Ok(())
-            })
-            .unwrap();
-    }
+    check_each!(Tmessage<'_>, requests());
 }
 
 #[test]
 fn every_reply_comes_back() {
-    for strategy in replies() {
-        TestRunner::new(some())
-            .run(&(any::<u16>(), strategy), |(tag, message)| {
-                check(message, tag, |bytes| {
-                    let frame = Frame::<Rmessage>::decode(bytes)?;
-                    Ok((frame.tag, frame.message == message, frame.payload.len()))
-                });
-                Ok(())
-            })
-            .unwrap();
-    }
+    check_each!(Rmessage<'_>, replies());
+}
+
+#[test]
+fn every_request_of_plan_9_comes_back() {
+    check_each!(legacy::Tmessage<'_, Plan9>, support::legacy::requests());
+}
+
+#[test]
+fn every_reply_of_plan_9_comes_back() {
+    check_each!(legacy::Rmessage<'_, Plan9>, support::legacy::replies());
+}
+
+#[test]
+fn every_request_of_the_unix_extension_comes_back() {
+    check_each!(legacy::Tmessage<'_, Unix>, support::legacy::requests());
+}
+
+#[test]
+fn every_reply_of_the_unix_extension_comes_back() {
+    check_each!(legacy::Rmessage<'_, Unix>, support::legacy::replies());
 }
 
 /// The type numbers of what the strategies make.
@@ -99,6 +119,8 @@ fn no_message_is_forgotten_here() {
     for (tried, name_of) in [
         (kinds(requests()), Tmessage::name_of as fn(u8) -> Option<&'static str>),
         (kinds(replies()), Rmessage::name_of),
+        (kinds(support::legacy::requests::<Plan9>()), legacy::Tmessage::<Plan9>::name_of),
+        (kinds(support::legacy::replies::<Unix>()), legacy::Rmessage::<Unix>::name_of),
     ] {
         let known: Vec<u8> = (0..=u8::MAX).filter(|&kind| name_of(kind).is_some()).collect();
         assert_eq!(tried.iter().copied().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>(), known);
@@ -115,6 +137,32 @@ fn each_request_has_its_reply() {
         if reply != Some("lerror") {
             assert_eq!(request, reply);
         }
+        let request = legacy::Tmessage::<Unix>::name_of(kind).map(|name| &name[1..]);
+        let reply = legacy::Rmessage::<Unix>::name_of(kind + 1).map(|name| &name[1..]);
+        if reply != Some("error") {
+            assert_eq!(request, reply);
+        }
+    }
+}
+
+/// Stats in a row, as a directory is read.
+fn check_stats<D: Dialect>(stats: &[Stat<'_, D>]) {
+    let mut payload = vec![0; stats.iter().map(|stat| stat.encoded_len()).sum()];
+    let mut filled = 0;
+    for stat in stats {
+        let length = stat.encode(&mut payload[filled..]).unwrap();
+        assert_eq!(length, stat.encoded_len());
+        filled += length;
+    }
+    assert_eq!(filled, payload.len());
+    let decoded: Vec<_> = Stats::new(&payload).collect::<Result<_, _>>().unwrap();
+    assert_eq!(decoded, stats);
+    if let Some(last) = stats.last() {
+        assert_eq!(last.encode(&mut vec![0; last.encoded_len() - 1]), Err(WireError::Overflow));
+        let mut short = Stats::<D>::new(&payload[..filled - 1]);
+        assert_eq!(short.by_ref().take(stats.len() - 1).filter(Result::is_ok).count(), stats.len() - 1);
+        assert_eq!(short.next(), Some(Err(WireError::Truncated)));
+        assert_eq!(short.next(), None);
     }
 }
 
@@ -144,20 +192,35 @@ proptest! {
     }
 
     #[test]
+    fn stats_come_back(
+        plan9 in proptest::collection::vec(support::legacy::stat::<Plan9>(), 0..10),
+        unix in proptest::collection::vec(support::legacy::stat::<Unix>(), 0..10),
+    ) {
+        check_stats(&plan9);
+        check_stats(&unix);
+    }
+
+    #[test]
     fn arbitrary_bytes_are_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind: u8) {
         let _ = Header::decode(&bytes);
         let _ = DirEntries::new(&bytes).count();
-        let mut buffer = [0; 256];
-        // What is decoded is encoded to the very same bytes: there is one way to write a message.
-        if let Ok((message, rest)) = Tmessage::decode_body(kind, &bytes)
-            && let Ok(length) = message.encode(1, &mut buffer)
-        {
-            prop_assert_eq!(&buffer[HEADER_LEN..length], &bytes[..bytes.len() - rest.len()]);
-        }
-        if let Ok((message, rest)) = Rmessage::decode_body(kind, &bytes)
-            && let Ok(length) = message.encode(1, &mut buffer)
-        {
-            prop_assert_eq!(&buffer[HEADER_LEN..length], &bytes[..bytes.len() - rest.len()]);
-        }
+        let _ = Stats::<Plan9>::new(&bytes).count();
+        let _ = Stats::<Unix>::new(&bytes).count();
+        one_way_to_write::<Tmessage<'_>>(kind, &bytes);
+        one_way_to_write::<Rmessage<'_>>(kind, &bytes);
+        one_way_to_write::<legacy::Tmessage<'_, Plan9>>(kind, &bytes);
+        one_way_to_write::<legacy::Rmessage<'_, Plan9>>(kind, &bytes);
+        one_way_to_write::<legacy::Tmessage<'_, Unix>>(kind, &bytes);
+        one_way_to_write::<legacy::Rmessage<'_, Unix>>(kind, &bytes);
+    }
+}
+
+/// What is decoded is encoded to the very same bytes.
+fn one_way_to_write<'a, M: Message<'a>>(kind: u8, bytes: &'a [u8]) {
+    let mut buffer = [0; 256];
+    if let Ok((message, rest)) = M::decode_body(kind, bytes)
+        && let Ok(length) = message.encode(1, &mut buffer)
+    {
+        assert_eq!(&buffer[HEADER_LEN..length], &bytes[..bytes.len() - rest.len()]);
     }
 }

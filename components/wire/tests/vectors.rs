@@ -320,3 +320,185 @@ fn locks_and_extended_attributes_are_asked_for() {
         Tmessage::Txattrcreate { fid: 1, name: "user.x".into(), size: 3, flags: 1 },
     );
 }
+
+/// Those of 9P2000 and 9P2000.u, laid out as section 5 of Plan 9's manual and the extension's draft have it.
+mod legacy {
+    use ninering_wire::legacy::{Counted, Plan9, Rmessage, Stat, Stats, Tmessage, Unix, UnixOnly, open, perm};
+
+    use super::{DIRECTORY, DIRECTORY_HEX, bytes, check};
+
+    #[test]
+    fn users_have_numbers_in_the_unix_extension() {
+        // size[4] Tattach tag[2] fid[4] afid[4] uname[s] aname[s], and n_uname[4]
+        check::<Tmessage<'_, Plan9>>(
+            "19000000 68 0100 00000000 ffffffff 0600 6e6f626f6479 0000",
+            1,
+            Tmessage::Tattach {
+                fid: 0,
+                afid: !0,
+                uname: "nobody".into(),
+                aname: "".into(),
+                n_uname: UnixOnly::default(),
+            },
+        );
+        check::<Tmessage<'_, Unix>>(
+            "1d000000 68 0100 00000000 ffffffff 0600 6e6f626f6479 0000 e8030000",
+            1,
+            Tmessage::Tattach {
+                fid: 0,
+                afid: !0,
+                uname: "nobody".into(),
+                aname: "".into(),
+                n_uname: UnixOnly::new(1000),
+            },
+        );
+        check::<Tmessage<'_, Plan9>>(
+            "14000000 66 0100 05000000 0400 726f6f74 0100 2f",
+            1,
+            Tmessage::Tauth { afid: 5, uname: "root".into(), aname: "/".into(), n_uname: UnixOnly::default() },
+        );
+    }
+
+    #[test]
+    fn errors_have_texts_and_in_the_unix_extension_numbers() {
+        // size[4] Rerror tag[2] ename[s], and errno[4]
+        let ename = "Bad address".into();
+        check::<Rmessage<'_, Plan9>>(
+            "14000000 6b 0100 0b00 4261642061646472657373",
+            1,
+            Rmessage::Rerror { ename, errno: UnixOnly::default() },
+        );
+        check::<Rmessage<'_, Unix>>(
+            "18000000 6b 0100 0b00 4261642061646472657373 0e000000",
+            1,
+            Rmessage::Rerror { ename, errno: UnixOnly::new(14) },
+        );
+    }
+
+    #[test]
+    fn files_are_opened_and_made() {
+        // size[4] Topen tag[2] fid[4] mode[1]
+        check::<Tmessage<'_, Plan9>>(
+            "0c000000 70 0100 07000000 51",
+            1,
+            Tmessage::Topen { fid: 7, mode: open::WRITE | open::TRUNC | open::RCLOSE },
+        );
+        check::<Rmessage<'_, Plan9>>(
+            &format!("18000000 71 0100 {DIRECTORY_HEX} 00100000"),
+            1,
+            Rmessage::Ropen { qid: DIRECTORY, iounit: 4096 },
+        );
+        // size[4] Tcreate tag[2] fid[4] name[s] perm[4] mode[1], and extension[s]
+        check::<Tmessage<'_, Plan9>>(
+            "15000000 72 0100 07000000 0300 646972 ed010080 00",
+            1,
+            Tmessage::Tcreate {
+                fid: 7,
+                name: "dir".into(),
+                perm: perm::DIR | 0o755,
+                mode: open::READ,
+                extension: UnixOnly::default(),
+            },
+        );
+        check::<Tmessage<'_, Unix>>(
+            "1c000000 72 0100 07000000 0300 736461 b0018000 00 0500 6220382031",
+            1,
+            Tmessage::Tcreate {
+                fid: 7,
+                name: "sda".into(),
+                perm: perm::DEVICE | 0o660,
+                mode: open::READ,
+                extension: UnixOnly::new("b 8 1".into()),
+            },
+        );
+        check::<Rmessage<'_, Unix>>(
+            &format!("18000000 73 0100 {DIRECTORY_HEX} 00000000"),
+            1,
+            Rmessage::Rcreate { qid: DIRECTORY, iounit: 0 },
+        );
+    }
+
+    fn plan9() -> Stat<'static, Plan9> {
+        Stat {
+            kind: 1,
+            dev: 2,
+            qid: DIRECTORY,
+            mode: perm::DIR | 0o755,
+            atime: 3,
+            mtime: 4,
+            length: 5,
+            name: "usr".into(),
+            uid: "ken".into(),
+            gid: "sys".into(),
+            muid: "rob".into(),
+            extension: UnixOnly::default(),
+            n_uid: UnixOnly::default(),
+            n_gid: UnixOnly::default(),
+            n_muid: UnixOnly::default(),
+        }
+    }
+    // size[2] type[2] dev[4] qid[13] mode[4] atime[4] mtime[4] length[8] name[s] uid[s] gid[s] muid[s]
+    const PLAN9_HEX: &str = "3b00 0100 02000000 80 04030201 8877665544332211 ed010080 03000000 04000000
+        0500000000000000 0300 757372 0300 6b656e 0300 737973 0300 726f62";
+    // And extension[s] n_uid[4] n_gid[4] n_muid[4]
+    const UNIX_HEX: &str = "4b00 0100 02000000 80 04030201 8877665544332211 ed010080 03000000 04000000
+        0500000000000000 0300 757372 0300 6b656e 0300 737973 0300 726f62 0200 6c6e 06000000 07000000 08000000";
+
+    fn unix() -> Stat<'static, Unix> {
+        let Stat { kind, dev, qid, mode, atime, mtime, length, name, uid, gid, muid, .. } = plan9();
+        Stat {
+            kind,
+            dev,
+            qid,
+            mode,
+            atime,
+            mtime,
+            length,
+            name,
+            uid,
+            gid,
+            muid,
+            extension: UnixOnly::new("ln".into()),
+            n_uid: UnixOnly::new(6),
+            n_gid: UnixOnly::new(7),
+            n_muid: UnixOnly::new(8),
+        }
+    }
+
+    #[test]
+    fn files_are_described() {
+        check::<Tmessage<'_, Unix>>("0b000000 7c 0100 07000000", 1, Tmessage::Tstat { fid: 7 });
+        // size[4] Rstat tag[2] n[2] stat[n]
+        check::<Rmessage<'_, Plan9>>(
+            &format!("46000000 7d 0100 3d00 {PLAN9_HEX}"),
+            1,
+            Rmessage::Rstat { stat: Counted(plan9()) },
+        );
+        check::<Rmessage<'_, Unix>>(
+            &format!("56000000 7d 0100 4d00 {UNIX_HEX}"),
+            1,
+            Rmessage::Rstat { stat: Counted(unix()) },
+        );
+        // size[4] Twstat tag[2] fid[4] n[2] stat[n]
+        check::<Tmessage<'_, Unix>>(
+            &format!("5a000000 7e 0100 07000000 4d00 {UNIX_HEX}"),
+            1,
+            Tmessage::Twstat { fid: 7, stat: Counted(unix()) },
+        );
+        check::<Tmessage<'_, Plan9>>(
+            "3e000000 7e 0100 07000000 3100 2f00 ffff ffffffff ff ffffffff ffffffffffffffff ffffffff ffffffff
+             ffffffff ffffffffffffffff 0000 0000 0000 0000",
+            1,
+            Tmessage::Twstat { fid: 7, stat: Counted(Stat::unchanged()) },
+        );
+        check::<Rmessage<'_, Plan9>>("07000000 7f 0100", 1, Rmessage::Rwstat {});
+    }
+
+    #[test]
+    fn a_directory_is_a_row_of_them() {
+        let row = bytes(&format!("{PLAN9_HEX}{PLAN9_HEX}"));
+        assert_eq!(Stats::new(&row).collect::<Result<Vec<_>, _>>(), Ok(vec![plan9(), plan9()]));
+        let row = bytes(&format!("{UNIX_HEX}{UNIX_HEX}"));
+        assert_eq!(Stats::new(&row).collect::<Result<Vec<_>, _>>(), Ok(vec![unix(), unix()]));
+    }
+}

@@ -1,18 +1,26 @@
-//! Decodes arbitrary bytes as a message of either direction and as a listing. What is decoded must encode to the same
+//! Decodes arbitrary bytes as a message of each dialect and either direction, and as a listing. What is decoded must encode to the same
 //! bytes again.
 //!
 //! The note at the top of `Cargo.toml` says how to run it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ninering_wire::{DirEntries, Frame, HEADER_LEN, Header, Message, Name, RREAD_LEN, Rmessage, Tmessage, WireError};
+use ninering_wire::{
+    DirEntries, Frame, HEADER_LEN, Header, Message, Name, RREAD_LEN, Rmessage, Tmessage, WireError,
+    legacy::{self, Dialect, Plan9, Stats, Unix},
+};
 
 fuzz_target!(|bytes: &[u8]| {
     round_trip::<Tmessage<'_>>(bytes);
     round_trip::<Rmessage<'_>>(bytes);
-    listing(bytes);
-    if let Some(payload) = bytes.get(RREAD_LEN..) {
-        listing(payload);
+    round_trip::<legacy::Tmessage<'_, Plan9>>(bytes);
+    round_trip::<legacy::Rmessage<'_, Plan9>>(bytes);
+    round_trip::<legacy::Tmessage<'_, Unix>>(bytes);
+    round_trip::<legacy::Rmessage<'_, Unix>>(bytes);
+    for listed in [Some(bytes), bytes.get(RREAD_LEN..)].into_iter().flatten() {
+        listing(listed);
+        stats::<Plan9>(listed);
+        stats::<Unix>(listed);
     }
     if let Ok(name) = Name::new(bytes) {
         assert!(!name.contains(&b'/') && !name.contains(&0) && &*name != b"." && &*name != b"..");
@@ -66,4 +74,19 @@ fn listing(payload: &[u8]) {
         rest = behind;
     }
     assert!(entries.next().is_none());
+}
+
+fn stats<D: Dialect>(payload: &[u8]) {
+    let mut buffer = Vec::new();
+    let mut rest = payload;
+    let mut stats = Stats::<D>::new(payload);
+    for stat in stats.by_ref() {
+        let Ok(stat) = stat else { break };
+        buffer.resize(stat.encoded_len(), 0);
+        assert_eq!(stat.encode(&mut buffer), Ok(buffer.len()));
+        let (same, behind) = rest.split_at(buffer.len());
+        assert_eq!(same, buffer);
+        rest = behind;
+    }
+    assert!(stats.next().is_none());
 }

@@ -1,6 +1,8 @@
 //! Strategies for every message, of both directions.
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod legacy;
+
 use ninering_wire::{
     Attributes, DirEntry, Lock, LockStatus, LockType, Names, Qid, QidType, Qids, Rmessage, SetAttributes, Statfs, Str,
     Tmessage,
@@ -8,7 +10,7 @@ use ninering_wire::{
 use proptest::{collection::vec, prelude::*};
 
 /// Strings live as long as the program: messages borrow theirs, and a test is short.
-fn leak(bytes: Vec<u8>) -> Str<'static> {
+pub(crate) fn leak(bytes: Vec<u8>) -> Str<'static> {
     Str(bytes.leak())
 }
 
@@ -26,11 +28,11 @@ prop_compose! {
     }
 }
 
-fn names() -> impl Strategy<Value = Names<'static>> {
+pub(crate) fn names() -> impl Strategy<Value = Names<'static>> {
     vec(string(), 0..=16).prop_map(|names| Names::collect(names).unwrap())
 }
 
-fn qids() -> impl Strategy<Value = Qids> {
+pub(crate) fn qids() -> impl Strategy<Value = Qids> {
     vec(qid(), 0..=16).prop_map(|qids| Qids::collect(qids).unwrap())
 }
 
@@ -99,8 +101,10 @@ macro_rules! strategies {
     };
 }
 
+pub(crate) use strategies;
+
 /// Bytes of payload: not so many that `size` would overflow.
-fn count() -> impl Strategy<Value = u32> {
+pub(crate) fn count() -> impl Strategy<Value = u32> {
     prop_oneof![0..100_u32, 0..=u32::MAX - 64]
 }
 
