@@ -422,7 +422,7 @@ fn read_only_servers_change_nothing() {
     let server = Server::new(backend, ServerOptions { read_only: true, ..ServerOptions::default() });
     let mut client = Client::attached(server);
     let (fid, name) = (ROOT, Str(b"new"));
-    let file = client.at("file").unwrap();
+    let (file, removed) = (client.at("file").unwrap(), client.at("file").unwrap());
     let size = SetAttributes { valid: setattr::SIZE, ..SetAttributes::default() };
     for message in [
         Tmessage::Tlcreate { fid, name, flags: RDONLY, mode: 0o644, gid: 0 },
@@ -438,10 +438,11 @@ fn read_only_servers_change_nothing() {
         Tmessage::Tlopen { fid: file, flags: WRONLY },
         Tmessage::Tlopen { fid: file, flags: RDWR },
         Tmessage::Tlopen { fid: file, flags: RDONLY | TRUNC },
-        Tmessage::Tremove { fid: file },
+        Tmessage::Tremove { fid: removed },
     ] {
         assert_eq!(client.done(&message).unwrap_err(), Errno::EROFS, "{message:?}");
     }
+    assert_eq!(client.clunk(removed).unwrap_err(), Errno::EBADF, "Tremove forgets its fid in any case");
     client.lopen(file, RDONLY | EXCL).unwrap();
     assert_eq!(client.write(file, 0, b"x").unwrap_err(), Errno::EROFS);
     assert_eq!(client.read(file, 0, 100).unwrap(), b"contents");

@@ -10,7 +10,7 @@ const NANOSECONDS: u64 = 1_000_000_000;
 impl Session {
     /// `Tgetattr`.
     pub(super) fn getattr(&self, request: &Request, fid: u32, request_mask: u64) -> Result<usize, Errno> {
-        let attributes = self.fids.get(fid)?.node.attributes(request_mask)?;
+        let attributes = self.fid(request, fid)?.node.attributes(request_mask)?;
         request.answer(&Rmessage::Rgetattr { attributes })
     }
 
@@ -26,19 +26,19 @@ impl Session {
             return Err(Errno::EINVAL);
         }
         changes.mode &= mode::PERMISSIONS;
-        self.fids.get(fid)?.node.set_attributes(&changes)?;
+        self.fid(request, fid)?.node.set_attributes(&changes)?;
         request.answer(&Rmessage::Rsetattr {})
     }
 
     /// `Treadlink`.
     pub(super) fn readlink(&self, request: &Request, fid: u32) -> Result<usize, Errno> {
-        let target = self.fids.get(fid)?.node.read_link()?;
+        let target = self.fid(request, fid)?.node.read_link()?;
         request.answer_link(&target)
     }
 
     /// `Tstatfs`.
     pub(super) fn statfs(&self, request: &Request, fid: u32) -> Result<usize, Errno> {
-        let statfs = self.fids.get(fid)?.node.statfs()?;
+        let statfs = self.fid(request, fid)?.node.statfs()?;
         request.answer(&Rmessage::Rstatfs { statfs })
     }
 }

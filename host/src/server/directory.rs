@@ -16,7 +16,7 @@ use crate::{backend::Entry, payload::Payload};
 impl Session {
     /// `Treaddir`: whole entries, as many as fit. `EINVAL` where not even one does.
     pub(super) fn readdir(&self, request: &Request, fid: u32, offset: u64, count: u32) -> Result<usize, Errno> {
-        let fid = self.fids.get(fid)?;
+        let fid = self.fid(request, fid)?;
         let directory = fid.opened()?.any();
         let mut listing = Listing::new(request.payload_space(count));
         let outcome = directory.read_directory(offset, &mut |entry| listing.take(entry));
@@ -34,7 +34,7 @@ impl Session {
     /// `Tmkdir`.
     pub(super) fn mkdir(&self, request: &Request, dfid: u32, name: &[u8], mode: u32, gid: u32) -> Result<usize, Errno> {
         let name = Name::new(name)?;
-        let qid = self.fids.get(dfid)?.node.make_directory(name, mode & mode::PERMISSIONS, gid)?;
+        let qid = self.fid(request, dfid)?.node.make_directory(name, mode & mode::PERMISSIONS, gid)?;
         request.answer(&Rmessage::Rmkdir { qid })
     }
 
@@ -54,7 +54,7 @@ impl Session {
             _ if target.contains(&0) => return Err(Errno::EINVAL),
             _ => {}
         }
-        let qid = self.fids.get(fid)?.node.symlink(name, target, gid)?;
+        let qid = self.fid(request, fid)?.node.symlink(name, target, gid)?;
         request.answer(&Rmessage::Rsymlink { qid })
     }
 
@@ -70,14 +70,14 @@ impl Session {
     ) -> Result<usize, Errno> {
         let name = Name::new(name)?;
         let mode = mode & (mode::IFMT | mode::PERMISSIONS);
-        let qid = self.fids.get(fid)?.node.make_node(name, mode, device, gid)?;
+        let qid = self.fid(request, fid)?.node.make_node(name, mode, device, gid)?;
         request.answer(&Rmessage::Rmknod { qid })
     }
 
     /// `Tlink`.
     pub(super) fn link(&self, request: &Request, dfid: u32, fid: u32, name: &[u8]) -> Result<usize, Errno> {
         let name = Name::new(name)?;
-        let (directory, file) = (self.fids.get(dfid)?, self.fids.get(fid)?);
+        let (directory, file) = self.two_fids(request, dfid, fid)?;
         directory.node.link(name, &*file.node)?;
         request.answer(&Rmessage::Rlink {})
     }
@@ -92,7 +92,7 @@ impl Session {
         new_name: &[u8],
     ) -> Result<usize, Errno> {
         let (old_name, new_name) = (Name::new(old_name)?, Name::new(new_name)?);
-        let (old_directory, new_directory) = (self.fids.get(old_directory)?, self.fids.get(new_directory)?);
+        let (old_directory, new_directory) = self.two_fids(request, old_directory, new_directory)?;
         old_directory.node.rename(old_name, &*new_directory.node, new_name)?;
         request.answer(&Rmessage::Rrenameat {})
     }
@@ -100,7 +100,7 @@ impl Session {
     /// `Trename`: as `Trenameat`, of the name that the fid was walked by ([`place_of`]).
     pub(super) fn rename(&self, request: &Request, fid: u32, dfid: u32, name: &[u8]) -> Result<usize, Errno> {
         let new_name = Name::new(name)?;
-        let (fid, directory) = (self.fids.get(fid)?, self.fids.get(dfid)?);
+        let (fid, directory) = self.two_fids(request, fid, dfid)?;
         let place = place_of(&fid)?;
         place.directory.rename(Name::new(&place.name)?, &*directory.node, new_name)?;
         let moved = Place { directory: Arc::clone(&directory.node), name: SmallVec::from_slice(&new_name) };
@@ -114,7 +114,7 @@ impl Session {
         if flags & !AT_REMOVEDIR != 0 {
             return Err(Errno::EINVAL);
         }
-        self.fids.get(dirfid)?.node.unlink(name, flags & AT_REMOVEDIR != 0)?;
+        self.fid(request, dirfid)?.node.unlink(name, flags & AT_REMOVEDIR != 0)?;
         request.answer(&Rmessage::Runlinkat {})
     }
 
@@ -122,6 +122,7 @@ impl Session {
     /// where that fails.
     pub(super) fn remove(&self, request: &Request, fid: u32) -> Result<usize, Errno> {
         let fid = self.fids.remove(fid)?;
+        fid.attach.begin(request.changes)?;
         let place = place_of(&fid)?;
         place.directory.unlink(Name::new(&place.name)?, fid.node.qid().kind.is_dir())?;
         request.answer(&Rmessage::Rremove {})

@@ -6,9 +6,6 @@ use super::{Session, request::Request};
 
 /// Answers `message`: writes the reply and tells its length, or returns the error for an `Rlerror`.
 pub(super) fn dispatch(session: &Session, request: &Request, message: &Tmessage<'_>) -> Result<usize, Errno> {
-    if session.server.options.read_only && changes(message) {
-        return Err(Errno::EROFS);
-    }
     match *message {
         Tmessage::Tversion { version, .. } => session.version(request, &version),
         Tmessage::Tauth { .. } => Err(Errno::EOPNOTSUPP),
@@ -52,7 +49,7 @@ pub(super) fn dispatch(session: &Session, request: &Request, message: &Tmessage<
 }
 
 /// Does `message` ask for a change of the filesystem?
-fn changes(message: &Tmessage<'_>) -> bool {
+pub(super) fn changes(message: &Tmessage<'_>) -> bool {
     match message {
         Tmessage::Tlopen { flags, .. } => flags & lopen::ACCMODE != lopen::RDONLY || flags & lopen::TRUNC != 0,
         Tmessage::Tlcreate { .. }

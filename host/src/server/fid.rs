@@ -13,6 +13,7 @@ use ninering_wire::{Errno, NOFID, lopen};
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
+use super::attach::Attach;
 use crate::backend::{NodeRef, OpenRef};
 
 /// An open file, with what its `Tlopen` allows.
@@ -53,6 +54,8 @@ pub(super) struct Place {
 pub(super) struct Fid {
     /// The file.
     pub(super) node: NodeRef,
+    /// The attach that it was walked from.
+    pub(super) attach: Arc<Attach>,
     /// Set once it is open, and for good.
     opened: OnceLock<Opened>,
     /// Held by the request that opens it, so that no two do.
@@ -63,13 +66,13 @@ pub(super) struct Fid {
 
 impl Fid {
     /// A fid for a file that is not open.
-    pub(super) fn new(node: NodeRef, place: Option<Place>) -> Arc<Self> {
-        Arc::new(Self { node, opened: OnceLock::new(), opening: Mutex::new(()), place: Mutex::new(place) })
+    pub(super) fn new(node: NodeRef, attach: Arc<Attach>, place: Option<Place>) -> Arc<Self> {
+        Arc::new(Self { node, attach, opened: OnceLock::new(), opening: Mutex::new(()), place: Mutex::new(place) })
     }
 
     /// A fid for an open file.
-    pub(super) fn with_opened(node: NodeRef, place: Place, opened: Opened) -> Arc<Self> {
-        Arc::new(Self { node, opened: opened.into(), opening: Mutex::new(()), place: Mutex::new(Some(place)) })
+    pub(super) fn with_opened(node: NodeRef, attach: Arc<Attach>, place: Place, opened: Opened) -> Arc<Self> {
+        Arc::new(Self { node, attach, opened: opened.into(), opening: Mutex::new(()), place: Mutex::new(Some(place)) })
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -116,7 +119,8 @@ impl FidTable {
         Self { fids: RwLock::default(), limit }
     }
 
-    /// What `number` stands for; `EBADF` where it is unknown.
+    /// What `number` stands for; `EBADF` where it is unknown. For requests, [`Session::fid`](super::Session::fid) is
+    /// the way to it.
     pub(super) fn get(&self, number: u32) -> Result<Arc<Fid>, Errno> {
         self.fids.read().get(number).cloned().ok_or(Errno::EBADF)
     }

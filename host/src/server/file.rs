@@ -28,7 +28,7 @@ const PASSED_FLAGS: u32 = lopen::ACCMODE
 impl Session {
     /// `Tlopen`; only `Tlcreate` creates, so `CREATE` and `EXCL` are not heeded.
     pub(super) fn lopen(&self, request: &Request, number: u32, flags: u32) -> Result<usize, Errno> {
-        let fid = self.fids.get(number)?;
+        let fid = self.fid(request, number)?;
         let flags = flags & PASSED_FLAGS & !lopen::EXCL;
         fid.open(|| Ok(Opened::new(fid.node.open(flags)?, flags)))?;
         request.answer(&Rmessage::Rlopen { qid: fid.node.qid(), iounit: 0 })
@@ -45,13 +45,17 @@ impl Session {
         gid: u32,
     ) -> Result<usize, Errno> {
         let name = Name::new(name)?;
-        let fid = self.fids.get(number)?;
+        let fid = self.fid(request, number)?;
         let flags = flags & PASSED_FLAGS | lopen::CREATE;
         let qid = fid.while_unopened(|| {
             let (node, file) = fid.node.create(name, flags, mode & mode::PERMISSIONS, gid)?;
             let qid = node.qid();
             let place = Place { directory: Arc::clone(&fid.node), name: SmallVec::from_slice(&name) };
-            self.fids.replace(number, &fid, Fid::with_opened(node, place, Opened::new(file, flags)))?;
+            self.fids.replace(
+                number,
+                &fid,
+                Fid::with_opened(node, Arc::clone(&fid.attach), place, Opened::new(file, flags)),
+            )?;
             Ok(qid)
         })?;
         request.answer(&Rmessage::Rlcreate { qid, iounit: 0 })
@@ -59,7 +63,7 @@ impl Session {
 
     /// `Tread`; no more bytes than fit a message.
     pub(super) fn read(&self, request: &Request, fid: u32, offset: u64, count: u32) -> Result<usize, Errno> {
-        let fid = self.fids.get(fid)?;
+        let fid = self.fid(request, fid)?;
         let file = fid.opened()?.readable()?;
         check_range(offset, count)?;
         let space = request.payload_space(count);
@@ -70,7 +74,7 @@ impl Session {
 
     /// `Twrite`.
     pub(super) fn write(&self, request: &Request, fid: u32, offset: u64, count: u32) -> Result<usize, Errno> {
-        let fid = self.fids.get(fid)?;
+        let fid = self.fid(request, fid)?;
         let file = fid.opened()?.writable()?;
         check_range(offset, count)?;
         let written = if count == 0 { 0 } else { file.write(offset, request.payload)?.min(count as usize) };
@@ -80,7 +84,7 @@ impl Session {
 
     /// `Tfsync`.
     pub(super) fn fsync(&self, request: &Request, fid: u32, datasync: u32) -> Result<usize, Errno> {
-        self.fids.get(fid)?.opened()?.any().sync(datasync != 0)?;
+        self.fid(request, fid)?.opened()?.any().sync(datasync != 0)?;
         request.answer(&Rmessage::Rfsync {})
     }
 }

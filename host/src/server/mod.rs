@@ -9,6 +9,7 @@
 //! - `dispatch`: which function answers which message, and which messages change something;
 //! - `namespace` (version, attach, walk, clunk), `file` (open, create, read, write, sync), `directory` (entries made,
 //!   listed, moved and removed), `attributes` (of files and of the filesystem): the answers themselves;
+//! - `attach` (on what terms fids are used) and `identity` (as whom the thread reaches the files);
 //! - `fid`: what a fid stands for, and the table of them; `request`: a reply's way into its space;
 //! - `observer`: who wants to see requests and replies, for metrics or a log.
 //!
@@ -20,11 +21,13 @@
 //!
 //! [`Payload`]: crate::payload::Payload
 
+mod attach;
 mod attributes;
 mod directory;
 mod dispatch;
 mod fid;
 mod file;
+mod identity;
 mod namespace;
 mod observer;
 mod request;
@@ -34,6 +37,7 @@ use std::sync::Arc;
 
 use self::observer::SessionNumbers;
 pub use self::{
+    identity::{Credentials, SwitchError, Turn, prepare},
     observer::{Exchange, Limit, Observer, Observers},
     session::{Counters, Session},
 };

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::{
     LEAST_MSIZE, Session,
+    attach::Attach,
     fid::{Fid, Place},
     request::Request,
 };
@@ -49,7 +50,8 @@ impl Session {
         let user = User { uid: (n_uname != NONUNAME).then_some(n_uname), name: uname.to_vec() };
         let root = self.server.backend.attach(&user, aname)?;
         let qid = root.qid();
-        self.fids.insert(fid, Fid::new(root, None))?;
+        let attach = Attach { acts_as: None, read_only: self.server.options.read_only };
+        self.fids.insert(fid, Fid::new(root, Arc::new(attach), None))?;
         request.answer(&Rmessage::Rattach { qid })
     }
 
@@ -66,6 +68,7 @@ impl Session {
     ) -> Result<usize, Errno> {
         let moves = number == new_number;
         let fid = if moves { self.fids.get(number)? } else { self.fids.get_and_check_free(number, new_number)? };
+        fid.attach.begin(request.changes)?;
         if moves && fid.is_open() {
             return Err(Errno::EINVAL);
         }
@@ -88,7 +91,7 @@ impl Session {
             Some((_, name)) if name.0 == b".." => None,
             Some((directory, name)) => Some(Place { directory, name: SmallVec::from_slice(name) }),
         };
-        let new_fid = Fid::new(node, place);
+        let new_fid = Fid::new(node, Arc::clone(&fid.attach), place);
         if moves {
             self.fids.replace(number, &fid, new_fid)?;
         } else {

@@ -10,6 +10,8 @@ const LARGEST_BUILT: usize = 256;
 /// What the functions that answer a message get besides its fields.
 pub(super) struct Request<'a, 'p, 'r> {
     pub(super) tag: u16,
+    /// Does it ask for a change of the filesystem?
+    pub(super) changes: bool,
     /// The session's; 0 before a `Tversion`.
     pub(super) msize: u32,
     /// The bytes of a `Twrite`.

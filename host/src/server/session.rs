@@ -13,7 +13,8 @@ use parking_lot::RwLock;
 
 use super::{
     Server, dispatch,
-    fid::FidTable,
+    fid::{Fid, FidTable},
+    identity::Turn,
     observer::Watch,
     request::{self, Request},
 };
@@ -137,7 +138,7 @@ impl Session {
         }
         tracing::trace!(tag, message = ?decoded, "request");
         if let Tmessage::Tversion { msize, version } = decoded {
-            let request = Request { tag, msize: *msize, payload, reply };
+            let request = Request { tag, changes: false, msize: *msize, payload, reply };
             return self.version(&request, version);
         }
         let session = agreed();
@@ -151,7 +152,23 @@ impl Session {
         if !request::has_space(message, msize, reply) {
             return Err(Errno::ENOBUFS);
         }
-        dispatch::dispatch(self, &Request { tag, msize, payload, reply }, decoded)
+        let request = Request { tag, changes: dispatch::changes(decoded), msize, payload, reply };
+        let _turn = Turn::begin();
+        dispatch::dispatch(self, &request, decoded)
+    }
+
+    /// What a request's fid `number` stands for; from now on, the thread acts as who attached it. `EBADF` where the
+    /// number is unknown, `EROFS` where the request would change what may not be.
+    pub(super) fn fid(&self, request: &Request, number: u32) -> Result<Arc<Fid>, Errno> {
+        let fid = self.fids.get(number)?;
+        fid.attach.begin(request.changes)?;
+        Ok(fid)
+    }
+
+    /// Two fids of one request, which are to be of one user (`EPERM`): [`Self::fid`].
+    pub(super) fn two_fids(&self, request: &Request, one: u32, other: u32) -> Result<(Arc<Fid>, Arc<Fid>), Errno> {
+        let (one, other) = (self.fid(request, one)?, self.fid(request, other)?);
+        if one.attach.same_user(&other.attach) { Ok((one, other)) } else { Err(Errno::EPERM) }
     }
 
     /// Begins the session anew, without a fid and while no other request is under way. An `msize` of 0 ends it: no
