@@ -18,7 +18,7 @@ use common::{
 };
 use ninering::{
     backend::{Backend, MemBackend},
-    listener::{Address, Listener},
+    listener::{Address, Limits, Listener},
     server::{Server, ServerOptions},
 };
 use ninering_wire::{
@@ -382,7 +382,9 @@ fn shutdown_answers_what_is_under_way() {
 #[test]
 fn connections_are_limited() {
     let address = "tcp://127.0.0.1:0".parse().unwrap();
-    let serving = Serving::at(&address, server(MemBackend::default()), |listener| listener.with_max_connections(2));
+    let serving = Serving::at(&address, server(MemBackend::default()), |listener| {
+        listener.with_limits(Limits { connections: 2, ..Limits::default() }).unwrap()
+    });
     let (one, _two) = (begun(&serving, "", 0), begun(&serving, "", 0));
     let mut third = serving.client();
     let waiting = thread::spawn(move || {

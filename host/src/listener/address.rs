@@ -1,11 +1,15 @@
 //! How the address of a listener is written.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, os::fd::RawFd, path::PathBuf, str::FromStr};
 
 /// The port that 9P has been assigned.
 const DEFAULT_PORT: u16 = 564;
 
-/// Where a listener listens: `tcp://HOST:PORT` or `unix:///PATH`.
+/// Any context: every one of a machine's own (`VMADDR_CID_ANY`).
+const ANY_CONTEXT: u32 = u32::MAX;
+
+/// Where a listener listens, or what it was given to serve: `tcp://HOST:PORT`, `unix:///PATH`, `vsock://CID:PORT`,
+/// `fd:NUMBER`, `fd:INPUT,OUTPUT` or `stdio:`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// `HOST:PORT`, as [`ToSocketAddrs`](std::net::ToSocketAddrs) takes it: the host is a name or a number, in brackets
@@ -13,13 +17,34 @@ pub enum Address {
     Tcp(String),
     /// `unix:///PATH`: a socket in the filesystem, by its absolute path.
     Unix(PathBuf),
+    /// `vsock://CID:PORT`: between a virtual machine and its host. The context is a number or `any`; the port is 564
+    /// where the text has none.
+    Vsock {
+        /// The context: one of this machine's own, or [`u32::MAX`] for any of them.
+        context: u32,
+        /// The port.
+        port: u32,
+    },
+    /// `fd:NUMBER` or `fd://NUMBER`: a descriptor that this process was started with, above 2. It is a socket, one
+    /// that listens or one that is connected.
+    Descriptor(RawFd),
+    /// `fd:INPUT,OUTPUT`: two descriptors that this process was started with, such as pipes; one client is at their
+    /// other ends.
+    Descriptors {
+        /// Requests are read from this one.
+        input: RawFd,
+        /// Replies are written to this one.
+        output: RawFd,
+    },
+    /// `stdio:`: standard input and standard output, as two descriptors.
+    Stdio,
 }
 
 /// What is wrong with the text of an [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Neither `tcp://` nor `unix://`.
-    #[error("`{0}` begins neither with `tcp://` nor with `unix://`")]
+    /// None of the known beginnings.
+    #[error("`{0}` begins with none of `tcp://`, `unix://`, `vsock://`, `fd:` and `stdio:`")]
     Scheme(String),
     /// No host.
     #[error("`{0}` names no host; all addresses of this machine are `tcp://0.0.0.0` or `tcp://[::]`")]
@@ -41,6 +66,12 @@ pub enum AddressError {
     /// The path of the Unix socket is not absolute, or is a directory's.
     #[error("`{0}` does not name a socket by an absolute path, as `unix:///run/ninering.sock` does")]
     SocketPath(String),
+    /// The context or the port of a vsock address is no number.
+    #[error("`{0}` does not name a context and a port by numbers, as `vsock://any:5640` and `vsock://3:5640` do")]
+    Vsock(String),
+    /// The descriptors are no numbers above 2, or the same.
+    #[error("`{0}` does not name descriptors by numbers from 3 on, as `fd:3` and `fd:3,4` do")]
+    Descriptor(String),
 }
 
 impl FromStr for Address {
@@ -52,6 +83,15 @@ impl FromStr for Address {
                 return Err(AddressError::SocketPath(text.to_owned()));
             }
             return Ok(Self::Unix(path.into()));
+        }
+        if let Some(rest) = text.strip_prefix("vsock://") {
+            return vsock(rest).ok_or_else(|| AddressError::Vsock(text.to_owned()));
+        }
+        if let Some(rest) = text.strip_prefix("fd:") {
+            return descriptors(rest).ok_or_else(|| AddressError::Descriptor(text.to_owned()));
+        }
+        if text == "stdio:" {
+            return Ok(Self::Stdio);
         }
         let rest = text.strip_prefix("tcp://").ok_or_else(|| AddressError::Scheme(text.to_owned()))?;
         if rest.contains('/') {
@@ -81,11 +121,36 @@ impl FromStr for Address {
             Some(port) => port
                 .parse()
                 .ok()
-                .filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()))
+                .filter(|_| is_number(port))
                 .ok_or_else(|| AddressError::Port { address: text.to_owned(), port: port.to_owned() })?,
         };
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         Ok(Self::Tcp(format!("{host}:{port}")))
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn vsock(text: &str) -> Option<Address> {
+    let (context, port) = match text.split_once(':') {
+        Some((context, port)) => (context, port.parse().ok().filter(|_| is_number(port))?),
+        None => (text, u32::from(DEFAULT_PORT)),
+    };
+    let context = if context == "any" { ANY_CONTEXT } else { context.parse().ok().filter(|_| is_number(context))? };
+    Some(Address::Vsock { context, port })
+}
+
+fn descriptors(text: &str) -> Option<Address> {
+    let number = |text: &str| text.parse().ok().filter(|&number: &RawFd| number > 2 && is_number(text));
+    let text = text.strip_prefix("//").unwrap_or(text);
+    match text.split_once(',') {
+        None => number(text).map(Address::Descriptor),
+        Some((input, output)) => {
+            let (input, output) = (number(input)?, number(output)?);
+            (input != output).then_some(Address::Descriptors { input, output })
+        }
     }
 }
 
@@ -94,6 +159,11 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(host_and_port) => write!(formatter, "tcp://{host_and_port}"),
             Self::Unix(path) => write!(formatter, "unix://{}", path.display()),
+            Self::Vsock { context: ANY_CONTEXT, port } => write!(formatter, "vsock://any:{port}"),
+            Self::Vsock { context, port } => write!(formatter, "vsock://{context}:{port}"),
+            Self::Descriptor(number) => write!(formatter, "fd:{number}"),
+            Self::Descriptors { input, output } => write!(formatter, "fd:{input},{output}"),
+            Self::Stdio => formatter.write_str("stdio:"),
         }
     }
 }
@@ -110,6 +180,13 @@ mod tests {
             ("tcp://[::1]:0", "tcp://[::1]:0"),
             ("tcp://[::]", "tcp://[::]:564"),
             ("unix:///run/a b.sock", "unix:///run/a b.sock"),
+            ("vsock://3:5640", "vsock://3:5640"),
+            ("vsock://any", "vsock://any:564"),
+            ("vsock://4294967295:1", "vsock://any:1"),
+            ("fd:3", "fd:3"),
+            ("fd://12", "fd:12"),
+            ("fd:3,4", "fd:3,4"),
+            ("stdio:", "stdio:"),
         ] {
             assert_eq!(text.parse::<Address>().map(|address| address.to_string()), Ok(written.to_owned()));
         }
@@ -132,5 +209,12 @@ mod tests {
         assert!(error("tcp://host:1/a").contains("path"));
         assert!(error("unix://run/socket").contains("absolute"));
         assert!(error("unix:///run/").contains("absolute"));
+        for text in ["vsock://", "vsock://:1", "vsock://3:", "vsock://3:+1", "vsock://-1:1", "vsock://3:4294967296"] {
+            assert!(error(text).contains("by numbers"), "{text}");
+        }
+        for text in ["fd:", "fd:2", "fd:-3", "fd:+3", "fd:3,3", "fd:3,", "fd:3,4,5", "fd:///3"] {
+            assert!(error(text).contains("from 3 on"), "{text}");
+        }
+        assert!(error("stdio:3").contains("`stdio:`"));
     }
 }

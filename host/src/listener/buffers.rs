@@ -18,13 +18,13 @@ const SIZES: usize = 14;
 /// How many bytes are kept for later use.
 const MOST_KEPT: usize = 32 << 20;
 
-/// A store of buffers, shared by all connections of a listener.
-#[derive(Default)]
+/// A store of buffers, shared by all connections.
+#[derive(Debug, Default)]
 pub(super) struct Buffers {
     free: Mutex<Free>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Free {
     by_size: [Vec<Vec<u8>>; SIZES],
     bytes: usize,

@@ -5,31 +5,31 @@
 //! overtake each other.
 
 use std::{
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use bytes::{Buf, BytesMut};
 use ninering_wire::{Errno, Frame, HEADER_LEN, Rmessage, TWRITE_LEN, Tmessage};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    sync::watch,
-    task::spawn_blocking,
-    time::timeout,
-};
+use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 use tracing::Instrument;
 
 use super::{
-    Stream,
+    Resources,
     budget::{Budget, Charge},
-    buffers::{Buffer, Buffers, length_for},
+    buffers::{Buffer, length_for},
     in_flight::{InFlight, TagInUse},
     outgoing::{Outgoing, Replies},
+    stream::{self, Ends, Input},
+    watchdog::Overdue,
 };
 use crate::{
     payload::Payload,
-    server::{Server, Session},
+    server::{Peer, Server, Session},
 };
 
 /// How many bytes are read ahead, and how large a buffer for several small replies is.
@@ -37,12 +37,8 @@ const READ_AHEAD: usize = 64 << 10;
 /// A request of at least so many bytes is given to a blocking thread in the memory that it was read into; of a smaller
 /// one, a copy keeps less memory in use.
 const WORTH_KEEPING: usize = 16 << 10;
-/// How many requests blocking threads may be busy with at a time.
-const MOST_IN_FLIGHT: usize = 64;
-/// How many bytes requests and replies may take at a time; or four times `msize`, if that is more.
+/// How many bytes requests and replies may take at a time, unless the limits say; or four times `msize`, if that is more.
 const LEAST_BUDGET: usize = 4 << 20;
-/// How long a peer that sends no more requests may take for its last replies.
-const LAST_REPLIES: Duration = Duration::from_secs(10);
 
 /// Type numbers of the messages that are treated here in a way of their own.
 mod kind {
@@ -83,45 +79,6 @@ enum Violation {
     Tag(u16),
 }
 
-/// Serves one connection until it ends; `stopping` ends it when its sender is dropped.
-pub(super) fn serve(
-    stream: Stream,
-    peer: String,
-    server: &Arc<Server>,
-    buffers: &Arc<Buffers>,
-    stopping: watch::Receiver<()>,
-) -> impl Future<Output = ()> + Send + use<> {
-    let connection = |socket| {
-        Arc::new(Connection {
-            session: server.session().watched(&peer),
-            outgoing: Outgoing::new(socket),
-            in_flight: InFlight::default(),
-            budget: Arc::default(),
-            buffers: Arc::clone(buffers),
-            peer,
-        })
-    };
-    let (input, connection): (Box<dyn AsyncRead + Send + Unpin>, _) = match stream {
-        Stream::Tcp(input, socket) => (Box::new(input), connection(socket)),
-        Stream::Unix(input, socket) => (Box::new(input), connection(socket)),
-    };
-    let span = connection.session.span();
-    let serving = async move {
-        tracing::debug!(peer = connection.peer, "connected");
-        let writing = Arc::clone(&connection);
-        let writing = async move { writing.outgoing.write_when_possible().await };
-        let writing = AbortOnDrop(tokio::spawn(writing.in_current_span()));
-        match connection.read(input, stopping).await {
-            Ok(()) => connection.finish().await,
-            Err(violation) => tracing::warn!(peer = connection.peer, "closed: the peer sent {violation}"),
-        }
-        connection.outgoing.close();
-        drop(writing);
-        tracing::debug!(peer = connection.peer, counters = ?connection.session.counters(), "disconnected");
-    };
-    serving.instrument(span)
-}
-
 /// A task that ends with the one that started it.
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
@@ -131,28 +88,109 @@ impl Drop for AbortOnDrop {
     }
 }
 
-struct Connection {
+/// A connection. It is shared by the task that reads, the one that writes, and the threads that answer.
+pub(super) struct Connection {
     session: Session,
     outgoing: Outgoing,
     in_flight: InFlight,
     budget: Arc<Budget>,
-    buffers: Arc<Buffers>,
-    peer: String,
+    resources: Arc<Resources>,
+    peer: Peer,
+    /// When bytes of a request came last, in milliseconds of the resources' clock.
+    last_request: AtomicU64,
+    /// When a message began to come that is not all there yet, 0 for none; and its size as far as it is known.
+    message_begun: AtomicU64,
+    message_size: AtomicUsize,
 }
 
 impl Connection {
+    /// A connection, and where its requests come from.
+    pub(super) fn begin(
+        ends: Ends,
+        peer: Peer,
+        server: &Arc<Server>,
+        resources: &Arc<Resources>,
+    ) -> io::Result<(Arc<Self>, Input)> {
+        let (input, output) = stream::open(ends)?;
+        let connection = Self {
+            session: server.session_with(peer.clone()).watched(&peer.to_string()),
+            outgoing: Outgoing::new(output, Arc::clone(resources)),
+            in_flight: InFlight::default(),
+            budget: Budget::new(Arc::clone(resources)),
+            peer,
+            last_request: AtomicU64::new(resources.now()),
+            message_begun: AtomicU64::new(0),
+            message_size: AtomicUsize::new(0),
+            resources: Arc::clone(resources),
+        };
+        Ok((Arc::new(connection), input))
+    }
+
+    /// Serves it until it ends; `stopping` ends it when its sender is dropped.
+    pub(super) async fn serve(self: Arc<Self>, input: Input, stopping: watch::Receiver<()>) {
+        let span = self.session.span();
+        let serving = async move {
+            tracing::debug!(peer = %self.peer, "connected");
+            let writing = Arc::clone(&self);
+            let writing = async move { writing.outgoing.write_when_possible().await };
+            let writing = AbortOnDrop(tokio::spawn(writing.in_current_span()));
+            match self.read(input, stopping).await {
+                Ok(()) => self.finish().await,
+                Err(violation) => tracing::warn!(peer = %self.peer, "closed: the peer sent {violation}"),
+            }
+            self.outgoing.close();
+            drop(writing);
+            tracing::debug!(peer = %self.peer, counters = ?self.session.counters(), "disconnected");
+        };
+        serving.instrument(span).await;
+    }
+
+    /// Ends it, since the peer takes too long.
+    pub(super) fn end(&self, overdue: Overdue) {
+        tracing::info!(peer = %self.peer, "closed: {overdue}");
+        self.outgoing.close();
+    }
+
+    /// Has the client any fid?
+    pub(super) fn has_fid(&self) -> bool {
+        self.session.fid_count() > 0
+    }
+
+    /// Are there requests that are not answered, or replies that are not sent?
+    pub(super) fn is_busy(&self) -> bool {
+        !self.in_flight.is_below(1) || !self.outgoing.is_empty()
+    }
+
+    /// When bytes of a request came last.
+    pub(super) fn last_request(&self) -> u64 {
+        self.last_request.load(Relaxed)
+    }
+
+    /// When a message began to come that is awaited still, and its size in bytes as far as that is known.
+    pub(super) fn begun_message(&self) -> Option<(u64, usize)> {
+        let since = self.message_begun.load(Relaxed);
+        (since > 0).then(|| (since, self.message_size.load(Relaxed)))
+    }
+
+    /// Since when the peer has been awaited to take the next replies, and how many bytes they are.
+    pub(super) fn waiting_reply(&self) -> Option<(u64, usize)> {
+        self.outgoing.waiting()
+    }
+
     /// Reads requests and sees to their replies, until the peer ends, or the server.
-    async fn read(
-        self: &Arc<Self>,
-        mut socket: Box<dyn AsyncRead + Send + Unpin>,
-        mut stopping: watch::Receiver<()>,
-    ) -> Result<(), Violation> {
+    async fn read(self: &Arc<Self>, socket: Input, mut stopping: watch::Receiver<()>) -> Result<(), Violation> {
         let mut input = BytesMut::with_capacity(READ_AHEAD);
         let mut batch = None;
+        // The memory for a large message that is on its way, and for its reply.
+        let mut reserved = None;
+        let mut begun = None;
         loop {
             let missing = loop {
                 match self.next_message(&input)? {
-                    Next::Whole(size) => self.take_request(&mut input, size, &mut batch).await?,
+                    Next::Whole(size) => {
+                        begun = None;
+                        self.take_request(&mut input, size, &mut batch, reserved.take()).await?;
+                    }
                     Next::Missing(count) => break count,
                 }
             };
@@ -161,24 +199,46 @@ impl Connection {
                 // The last message was a large one; the next may be long in coming.
                 input = BytesMut::new();
             }
-            // A message that is not all there yet gets all its space at once: it is read in place.
+            if missing > READ_AHEAD && input.len() >= TWRITE_LEN && reserved.is_none() {
+                let capacity = self.session.reply_capacity(&input[..TWRITE_LEN]);
+                let bytes = input.len() + missing + length_for(capacity);
+                reserved = Some(self.charge(bytes, &mut batch).await);
+                // While the server had no memory for it, the peer was not awaited.
+                begun = None;
+            }
+            // A message that is not all there yet gets its space at once, if it is charged for: it is read in place.
+            let missing = if reserved.is_some() { missing } else { missing.min(READ_AHEAD) };
             let space = input.capacity() - input.len();
             if space < missing || input.len() < READ_AHEAD && space < READ_AHEAD / 4 {
                 input.reserve(missing.max(READ_AHEAD));
             }
+            self.await_message(&input, &mut begun);
             tokio::select! {
                 _ = stopping.changed() => return Ok(()),
-                read = socket.read_buf(&mut input) => match read {
+                read = socket.read(&mut input) => match read {
                     Ok(0) => return Ok(()),
-                    Ok(_) => {}
+                    Ok(_) => self.message_begun.store(0, Relaxed),
                     Err(error) => {
-                        tracing::debug!(peer = self.peer, %error, "cannot read");
+                        tracing::debug!(peer = %self.peer, %error, "cannot read");
                         self.outgoing.close();
                         return Ok(());
                     }
                 },
             }
+            self.last_request.store(self.resources.now(), Relaxed);
         }
+    }
+
+    /// Notes, before more is read, since when a message is on its way of which `input` is the beginning.
+    fn await_message(&self, input: &[u8], begun: &mut Option<u64>) {
+        if input.is_empty() {
+            return;
+        }
+        let size = input.first_chunk().map_or(0, |&size| u32::from_le_bytes(size) as usize);
+        self.message_size.store(size, Relaxed);
+        // 0 says that there is none.
+        let since = *begun.get_or_insert_with(|| self.resources.now().max(1));
+        self.message_begun.store(since, Relaxed);
     }
 
     /// Is there a whole message at the front of `input`?
@@ -200,6 +260,7 @@ impl Connection {
         input: &mut BytesMut,
         size: usize,
         batch: &mut Option<Replies>,
+        reserved: Option<Charge>,
     ) -> Result<(), Violation> {
         let message = &input[..size];
         let (kind, tag) = (message[4], u16::from_le_bytes([message[5], message[6]]));
@@ -220,11 +281,22 @@ impl Connection {
                 self.in_flight.check(tag).map_err(in_use)?;
             } else {
                 self.in_flight.check(tag).map_err(in_use)?;
-                if !self.in_flight.is_below(MOST_IN_FLIGHT) {
+                let most = self.resources.limits().requests_per_connection;
+                if !self.in_flight.is_below(most) {
                     self.send(batch);
-                    self.in_flight.below(MOST_IN_FLIGHT).await;
+                    self.in_flight.below(most).await;
                 }
-                let charge = self.charge(size + length_for(capacity), batch).await;
+                let charge = match reserved {
+                    Some(charge) => charge,
+                    None => self.charge(size + length_for(capacity), batch).await,
+                };
+                let slot = match self.resources.try_request() {
+                    Some(slot) => slot,
+                    None => {
+                        self.send(batch);
+                        self.resources.request().await
+                    }
+                };
                 let request = if size < WORTH_KEEPING {
                     let request = BytesMut::from(&input[..size]);
                     input.advance(size);
@@ -234,35 +306,43 @@ impl Connection {
                 };
                 self.in_flight.begin(tag).map_err(in_use)?;
                 let connection = Arc::clone(self);
-                drop(spawn_blocking(move || connection.answer(request, message_len, tag, capacity, charge)));
+                drop(spawn_blocking(move || {
+                    connection.answer(request, message_len, tag, capacity, charge);
+                    drop(slot);
+                }));
                 return Ok(());
             }
         }
 
+        if let Some(charge) = reserved {
+            self.send(batch);
+            *batch = Some(Replies { buffer: self.resources.buffers.take(capacity), charge: Some(charge) });
+        }
         let buffer = self.space(batch, capacity).await;
-        let (message, payload) = input[..size].split_at_mut(message_len);
-        let length = {
-            let space = &mut buffer.space()[..capacity];
-            self.session.handle(message, &Payload::from(payload), &Payload::from(space))
-        };
-        buffer.fill(length);
+        self.handle(&mut input[..size], message_len, tag, capacity, buffer);
         input.advance(size);
         Ok(())
     }
 
-    /// Answers a request on this thread, which may wait.
-    fn answer(&self, mut request: BytesMut, message_len: usize, tag: u16, capacity: usize, charge: Charge) {
-        let mut buffer = self.buffers.take(capacity);
+    /// Answers a request, into the next `capacity` bytes of `buffer`. A panic of the engine or of a backend costs this
+    /// request and no more: it is answered `EIO`.
+    fn handle(&self, request: &mut [u8], message_len: usize, tag: u16, capacity: usize, buffer: &mut Buffer) {
         let (message, payload) = request.split_at_mut(message_len);
         let answered = catch_unwind(AssertUnwindSafe(|| {
             let space = &mut buffer.space()[..capacity];
             self.session.handle(message, &Payload::from(payload), &Payload::from(space))
         }));
         let length = answered.unwrap_or_else(|_| {
-            let error = Rmessage::Rlerror { ecode: Errno::EIO.0 };
-            error.encode(tag, buffer.space()).unwrap_or(0)
+            tracing::error!(peer = %self.peer, tag, kind = message[4], "a request panicked, and is answered EIO");
+            (Rmessage::Rlerror { ecode: Errno::EIO.0 }).encode(tag, buffer.space()).unwrap_or(0)
         });
         buffer.fill(length);
+    }
+
+    /// Answers a request on this thread, which may wait.
+    fn answer(&self, mut request: BytesMut, message_len: usize, tag: u16, capacity: usize, charge: Charge) {
+        let mut buffer = self.resources.buffers.take(capacity);
+        self.handle(&mut request, message_len, tag, capacity, &mut buffer);
         drop(request);
         self.in_flight.end(tag, |flushes| {
             self.outgoing.enqueue(Replies { buffer, charge: Some(charge) });
@@ -275,7 +355,7 @@ impl Connection {
 
     /// An `Rflush` for each of the tags.
     fn flushed(&self, tags: &[u16]) -> Buffer {
-        let mut buffer = self.buffers.take(HEADER_LEN * tags.len());
+        let mut buffer = self.resources.buffers.take(HEADER_LEN * tags.len());
         for &tag in tags {
             let length = (Rmessage::Rflush {}).encode(tag, buffer.space()).unwrap_or(0);
             buffer.fill(length);
@@ -293,16 +373,17 @@ impl Connection {
                     self.outgoing.flush();
                 }
             }
-            let buffer = self.buffers.take(capacity.max(READ_AHEAD));
+            let buffer = self.resources.buffers.take(capacity.max(READ_AHEAD));
             let charge = self.charge(buffer.len(), batch).await;
             *batch = Some(Replies { buffer, charge: Some(charge) });
         }
-        &mut batch.get_or_insert_with(|| Replies { buffer: self.buffers.take(capacity), charge: None }).buffer
+        &mut batch.get_or_insert_with(|| Replies { buffer: self.resources.buffers.take(capacity), charge: None }).buffer
     }
 
     /// So many bytes of the budget. While there are too few, the replies that are ready go out.
     async fn charge(&self, bytes: usize, batch: &mut Option<Replies>) -> Charge {
-        let limit = LEAST_BUDGET.max(4 * self.session.message_limit() as usize);
+        let limit = self.resources.limits().memory_per_connection;
+        let limit = limit.unwrap_or_else(|| LEAST_BUDGET.max(4 * self.session.message_limit() as usize));
         match self.budget.try_take(bytes, limit) {
             Some(charge) => charge,
             None => {
@@ -327,8 +408,8 @@ impl Connection {
             self.in_flight.below(1).await;
             self.outgoing.drained().await;
         };
-        if timeout(LAST_REPLIES, last_replies).await.is_err() {
-            tracing::warn!(peer = self.peer, "closed with replies left: they took too long, or the peer to take them");
+        if timeout(self.resources.limits().drain, last_replies).await.is_err() {
+            tracing::warn!(peer = %self.peer, "closed with replies left: they took too long, or the peer to take them");
         }
     }
 }

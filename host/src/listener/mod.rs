@@ -1,95 +1,158 @@
-//! Serving over sockets: `tcp://` and `unix://`.
+//! Serving over sockets of any kind, and over pipes.
 //!
-//! A [`Listener`] accepts connections and gives each a [`Session`](crate::server::Session). Where to look: `address`
-//! (how an [`Address`] is written), `connection` (from a socket's bytes to requests and back), `in_flight` (the order
-//! that `Tflush` and `Tversion` ask for), `outgoing` (replies on their way), `budget` and `buffers` (their memory).
+//! A [`Listener`] accepts connections and gives each a [`Session`](crate::server::Session); several can share one
+//! [`Resources`], which says what all their clients together may use. Where to look: `address` (how an [`Address`] is
+//! written), `acceptor` (sockets that listen, and who connects), `inherited` (descriptors that the process was started
+//! with), `limits` and `resources` (what clients may use, and what they do), `watchdog` (how long they may take),
+//! `stream` (a connection's bytes), `connection` (from bytes to requests and back), `in_flight` (the order that `Tflush`
+//! and `Tversion` ask for), `outgoing` (replies on their way), `budget` and `buffers` (their memory).
 
+mod acceptor;
 mod address;
 mod budget;
 mod buffers;
 mod connection;
 mod in_flight;
+mod inherited;
+mod limits;
 mod outgoing;
+mod resources;
+mod stream;
+mod watchdog;
 
-use std::{
-    fs, io,
-    net::TcpListener,
-    os::unix::{
-        fs::{FileTypeExt, MetadataExt},
-        net::{UnixListener, UnixStream},
-    },
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, os::fd::OwnedFd, sync::Arc};
 
+use socket2::{SockAddr, Socket};
 use tokio::{
-    sync::{Semaphore, watch},
-    task::JoinSet,
+    sync::{OwnedSemaphorePermit, watch},
+    task::{JoinError, JoinSet},
 };
 
-pub use self::address::{Address, AddressError};
-use self::{buffers::Buffers, outgoing::Socket};
-use crate::server::Server;
+use self::{
+    acceptor::{Acceptor, SocketFile, address_of, peer_of},
+    connection::Connection,
+    stream::Ends,
+    watchdog::Watchdog,
+};
+pub use self::{
+    address::{Address, AddressError},
+    limits::{Keepalive, Limits},
+    resources::{Resources, Usage},
+};
+use crate::server::{Peer, Server};
 
-/// How many connections a listener serves at a time unless it is told.
-const DEFAULT_MAX_CONNECTIONS: usize = 1024;
-/// How long no connection is accepted after one could not be, for want of descriptors or memory.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// A socket that clients can connect to.
+/// A socket that clients can connect to, or a client that is connected already.
+#[derive(Debug)]
 pub struct Listener {
-    socket: Bound,
+    source: Connections,
     address: Address,
-    max_connections: usize,
+    resources: Arc<Resources>,
 }
 
-enum Bound {
-    Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+/// Where connections come from.
+#[derive(Debug)]
+enum Connections {
+    Accepted(Socket, Option<SocketFile>),
+    /// Somebody else has bound it, and said how many may wait.
+    Given(Socket),
+    /// There is this one, and no other.
+    One(Ends, Peer),
 }
 
 impl Listener {
-    /// Binds `address`: from now on, clients can connect, and wait for [`Self::serve`].
+    /// Binds `address`: from now on, clients can connect, and wait for [`Self::serve`]. Or takes the descriptors that
+    /// the address names, for good.
     ///
     /// The file of a Unix socket is made as the process's umask says, and removed when the listener is dropped or has
     /// served. One that is there already is replaced if nobody listens on it any more.
     ///
     /// # Errors
     /// What the system calls say; `AddrInUse` where somebody listens on the Unix socket, `AlreadyExists` where the
-    /// path is a file of another kind.
+    /// path is a file of another kind; `EBADF` for a descriptor that this process was not started with or that was
+    /// taken before, `InvalidInput` for one that is of no use.
     pub async fn bind(address: &Address) -> io::Result<Self> {
-        let (socket, address) = match address {
-            Address::Tcp(host_and_port) => {
-                let candidates: Vec<_> = tokio::net::lookup_host(host_and_port).await?.collect();
-                let listener = TcpListener::bind(&*candidates)?;
-                listener.set_nonblocking(true)?;
-                let local = listener.local_addr()?.to_string();
-                (Bound::Tcp(listener), Address::Tcp(local))
-            }
+        let (socket, file) = match address {
+            Address::Tcp(host_and_port) => (acceptor::bind_tcp(host_and_port).await?, None),
+            Address::Vsock { context, port } => (acceptor::bind_vsock(*context, *port)?, None),
             Address::Unix(path) => {
-                let listener = bind_unix(path)?;
-                let file = SocketFile::new(path)?;
-                listener.set_nonblocking(true)?;
-                (Bound::Unix(listener, file), Address::Unix(path.clone()))
+                let (socket, file) = acceptor::bind_unix(path)?;
+                (socket, Some(file))
+            }
+            Address::Descriptor(number) => return Self::of_descriptor(inherited::take(*number)?, address),
+            Address::Descriptors { input, output } => {
+                return Self::of_pair(inherited::take(*input)?, inherited::take(*output)?, address);
+            }
+            Address::Stdio => {
+                let (input, output) = inherited::take_standard()?;
+                return Self::of_pair(input, output, address);
             }
         };
-        Ok(Self { socket, address, max_connections: DEFAULT_MAX_CONNECTIONS })
+        let resources = Resources::new(Limits::default());
+        socket.listen(resources.limits().backlog)?;
+        let address = match address {
+            Address::Unix(_) => address.clone(),
+            _ => address_of(&socket)?.unwrap_or_else(|| address.clone()),
+        };
+        Ok(Self { source: Connections::Accepted(socket, file), address, resources })
     }
 
-    /// Sets how many connections are served at a time (1,024 unless set); more wait to be accepted.
-    pub fn with_max_connections(mut self, max_connections: usize) -> Self {
-        self.max_connections = max_connections.clamp(1, Semaphore::MAX_PERMITS);
-        self
+    /// Serves a socket: one that listens, or a client at the other end of it.
+    fn of_descriptor(descriptor: OwnedFd, address: &Address) -> io::Result<Self> {
+        stream::check_kind(&descriptor)?;
+        let socket = acceptor::as_socket(descriptor)?;
+        let name = address_of(&socket)?.unwrap_or_else(|| address.clone());
+        let source = if socket.is_listener()? {
+            Connections::Given(socket)
+        } else {
+            let peer = peer_of(&socket, &socket.peer_addr()?);
+            Connections::One(Ends::Socket(socket.into()), peer)
+        };
+        Ok(Self { source, address: name, resources: Resources::new(Limits::default()) })
     }
 
-    /// Where it listens; the port is the real one where 0 was asked for.
+    /// Serves the client at the other ends of two descriptors.
+    fn of_pair(input: OwnedFd, output: OwnedFd, address: &Address) -> io::Result<Self> {
+        for end in [&input, &output] {
+            stream::check_kind(end)?;
+        }
+        let source = Connections::One(Ends::Pair { input, output }, Peer::Unknown);
+        Ok(Self { source, address: address.clone(), resources: Resources::new(Limits::default()) })
+    }
+
+    /// Grants its connections what `limits` say instead of the default; they share it with nobody.
+    ///
+    /// # Errors
+    /// The socket refuses the backlog.
+    pub fn with_limits(self, limits: Limits) -> io::Result<Self> {
+        self.sharing(&Resources::new(limits))
+    }
+
+    /// Takes what its connections use from `resources`, as other listeners may.
+    ///
+    /// # Errors
+    /// The socket refuses the backlog.
+    pub fn sharing(mut self, resources: &Arc<Resources>) -> io::Result<Self> {
+        self.resources = Arc::clone(resources);
+        if let Connections::Accepted(socket, _) = &self.source {
+            socket.listen(resources.limits().backlog)?;
+        }
+        Ok(self)
+    }
+
+    /// Where it listens, or what it was given: the port is the real one where 0 was asked for, and a descriptor's is its
+    /// socket's address where that has one.
     pub fn local_address(&self) -> &Address {
         &self.address
     }
 
-    /// Serves `server` until `shutdown` completes. Then no more requests are read, those under way are answered, and
-    /// the connections are closed, those of clients that do not take their replies after some seconds.
+    /// What its connections use.
+    pub fn resources(&self) -> &Arc<Resources> {
+        &self.resources
+    }
+
+    /// Serves `server` until `shutdown` completes, or the one connection that it has is over. At a shutdown no more
+    /// requests are read, those under way are answered, and the connections are closed, those of clients that do not
+    /// take their replies after [`Limits::drain`].
     ///
     /// To be called in a tokio runtime that has its I/O and time drivers enabled. What waits runs in its pool of
     /// blocking threads.
@@ -97,128 +160,88 @@ impl Listener {
     /// # Errors
     /// When the socket cannot be registered with the runtime. What goes wrong on one connection is logged and ends that.
     pub async fn serve(self, server: Arc<Server>, shutdown: impl Future) -> io::Result<()> {
-        let acceptor = match self.socket {
-            Bound::Tcp(listener) => Acceptor::Tcp(tokio::net::TcpListener::from_std(listener)?),
-            Bound::Unix(listener, file) => Acceptor::Unix(tokio::net::UnixListener::from_std(listener)?, file),
-        };
-        let slots = Arc::new(Semaphore::new(self.max_connections));
-        let buffers = Arc::new(Buffers::default());
         let (stop, stopping) = watch::channel(());
-        let mut connections = JoinSet::new();
+        let mut serving = Serving {
+            server,
+            watchdog: Watchdog::new(self.resources.limits()),
+            resources: self.resources,
+            stopping,
+            connections: JoinSet::new(),
+        };
+        let mut acceptor = match self.source {
+            Connections::Accepted(socket, file) => Some(Acceptor::new(socket, file)?),
+            Connections::Given(socket) => Some(Acceptor::new(socket, None)?),
+            Connections::One(ends, peer) => {
+                let slot = serving.resources.connection().await;
+                serving.begin(ends, peer, slot);
+                None
+            }
+        };
         let mut shutdown = std::pin::pin!(shutdown);
-        loop {
-            let accepted = async {
-                let slot = Arc::clone(&slots).acquire_owned().await;
-                (slot, acceptor.accept().await)
-            };
+        while acceptor.is_some() || !serving.connections.is_empty() {
             tokio::select! {
                 _ = &mut shutdown => break,
-                Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                    if let Err(error) = ended {
-                        tracing::error!(%error, "a connection's task failed");
-                    }
+                Some(ended) = serving.connections.join_next(), if !serving.connections.is_empty() => note_end(ended),
+                () = serving.watchdog.look(&serving.resources) => {}
+                (socket, address, slot) = accept(&mut acceptor, &serving.resources) => {
+                    let peer = peer_of(&socket, &address);
+                    serving.begin(Ends::Socket(socket.into()), peer, slot);
                 }
-                (slot, accepted) = accepted => match accepted {
-                    Ok((stream, peer)) => {
-                        let serving = connection::serve(stream, peer, &server, &buffers, stopping.clone());
-                        connections.spawn(async move {
-                            serving.await;
-                            drop(slot);
-                        });
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
             }
         }
-        // Removes the socket's file, so that nobody connects who would not be served.
+        // Removes a Unix socket's file, so that nobody connects who would not be served.
         drop(acceptor);
         drop(stop);
-        while connections.join_next().await.is_some() {}
+        while let Some(ended) = serving.connections.join_next().await {
+            note_end(ended);
+        }
         Ok(())
     }
 }
 
-enum Acceptor {
-    Tcp(tokio::net::TcpListener),
-    Unix(tokio::net::UnixListener, #[expect(dead_code, reason = "removes the file when dropped")] SocketFile),
+/// A listener at work.
+struct Serving {
+    server: Arc<Server>,
+    resources: Arc<Resources>,
+    stopping: watch::Receiver<()>,
+    connections: JoinSet<()>,
+    watchdog: Watchdog,
 }
 
-/// The two halves of a connection's socket.
-enum Stream {
-    Tcp(tokio::net::tcp::OwnedReadHalf, Socket),
-    Unix(tokio::net::unix::OwnedReadHalf, Socket),
-}
-
-impl Acceptor {
-    /// The next connection, and what to call its peer in a log.
-    async fn accept(&self) -> io::Result<(Stream, String)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                let (read, write) = stream.into_split();
-                Ok((Stream::Tcp(read, Socket::Tcp(write)), peer.to_string()))
+impl Serving {
+    /// Begins to serve a connection; closes it where it is one too many for its peer, or of no use.
+    fn begin(&mut self, ends: Ends, peer: Peer, slot: OwnedSemaphorePermit) {
+        let Some(admission) = self.resources.admit(&peer) else {
+            tracing::warn!(%peer, limit = self.resources.limits().connections_per_peer, "refused: it has connections enough");
+            return;
+        };
+        let begun = ends
+            .prepare(&peer, self.resources.limits().keepalive)
+            .and_then(|()| Connection::begin(ends, peer, &self.server, &self.resources));
+        match begun {
+            Ok((connection, input)) => {
+                self.watchdog.watch(&connection, &self.resources);
+                let stopping = self.stopping.clone();
+                self.connections.spawn(async move {
+                    connection.serve(input, stopping).await;
+                    drop((admission, slot));
+                });
             }
-            Self::Unix(listener, _) => {
-                let (stream, _) = listener.accept().await?;
-                let peer = match stream.peer_cred().ok().and_then(|peer| peer.pid()) {
-                    Some(process) => format!("process {process}"),
-                    None => "a local process".to_owned(),
-                };
-                let (read, write) = stream.into_split();
-                Ok((Stream::Unix(read, Socket::Unix(write)), peer))
-            }
+            Err(error) => tracing::warn!(%error, "cannot serve a connection"),
         }
     }
 }
 
-/// Binds a Unix socket, in place of one that nobody listens on.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-        bound => return bound,
-    }
-    if !fs::symlink_metadata(path)?.file_type().is_socket() {
-        let text = format!("{} exists and is no socket", path.display());
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
-    }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path)?;
-            UnixListener::bind(path)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => UnixListener::bind(path),
-        _ => {
-            let text = format!("somebody listens on {} already", path.display());
-            Err(io::Error::new(io::ErrorKind::AddrInUse, text))
-        }
+fn note_end(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection's task failed");
     }
 }
 
-/// The file of a Unix socket, removed when this is dropped, unless another one is in its place by then.
-struct SocketFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    fn new(path: &Path) -> io::Result<Self> {
-        Ok(Self { identity: identity(path)?, path: path.to_owned() })
+/// The next connection; never, where there is nobody to accept one.
+async fn accept(acceptor: &mut Option<Acceptor>, resources: &Resources) -> (Socket, SockAddr, OwnedSemaphorePermit) {
+    match acceptor {
+        Some(acceptor) => acceptor.accept(resources).await,
+        None => std::future::pending().await,
     }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // It is a courtesy: a file that stays is replaced by who binds the path next.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|file| (file.dev(), file.ino()))
 }

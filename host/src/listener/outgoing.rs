@@ -6,50 +6,17 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
+    sync::Arc,
 };
 
 use parking_lot::Mutex;
-use rustix::net::{Shutdown, shutdown};
 use smallvec::SmallVec;
-use tokio::{
-    net::{tcp, unix},
-    sync::Notify,
-};
+use tokio::sync::Notify;
 
-use super::{budget::Charge, buffers::Buffer};
+use super::{Resources, budget::Charge, buffers::Buffer, stream::Output};
 
 /// How many replies go out in one system call.
 const MOST_AT_ONCE: usize = 64;
-
-/// The writing half of a connection's socket.
-pub(super) enum Socket {
-    Tcp(tcp::OwnedWriteHalf),
-    Unix(unix::OwnedWriteHalf),
-}
-
-impl Socket {
-    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(socket) => socket.try_write_vectored(pieces),
-            Self::Unix(socket) => socket.try_write_vectored(pieces),
-        }
-    }
-
-    async fn writable(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(socket) => socket.writable().await,
-            Self::Unix(socket) => socket.writable().await,
-        }
-    }
-
-    fn close(&self) {
-        // It fails only where the peer was faster.
-        let _ = match self {
-            Self::Tcp(socket) => shutdown(socket.as_ref(), Shutdown::Both),
-            Self::Unix(socket) => shutdown(socket.as_ref(), Shutdown::Both),
-        };
-    }
-}
 
 /// One or more whole replies in a buffer.
 pub(super) struct Replies {
@@ -61,7 +28,8 @@ pub(super) struct Replies {
 
 /// A connection's replies, in the order in which they go out.
 pub(super) struct Outgoing {
-    socket: Socket,
+    socket: Output,
+    resources: Arc<Resources>,
     queue: Mutex<Queue>,
     /// The writing task is needed.
     blocked: Notify,
@@ -76,12 +44,14 @@ struct Queue {
     written: usize,
     /// The socket took no more: the writing task has it now.
     blocked: bool,
+    /// When the peer began to be awaited to take the first.
+    waiting: u64,
     closed: bool,
 }
 
 impl Outgoing {
-    pub(super) fn new(socket: Socket) -> Self {
-        Self { socket, queue: Mutex::default(), blocked: Notify::new(), drained: Notify::new() }
+    pub(super) fn new(socket: Output, resources: Arc<Resources>) -> Self {
+        Self { socket, resources, queue: Mutex::default(), blocked: Notify::new(), drained: Notify::new() }
     }
 
     /// Puts replies behind the others; [`Self::flush`] writes them.
@@ -101,6 +71,7 @@ impl Outgoing {
         self.write(&mut queue);
         if !queue.replies.is_empty() {
             queue.blocked = true;
+            queue.waiting = self.resources.now();
             self.blocked.notify_one();
         }
     }
@@ -114,7 +85,11 @@ impl Outgoing {
                     self.close();
                 }
                 let mut queue = self.queue.lock();
+                let before = queue.replies.len();
                 self.write(&mut queue);
+                if queue.replies.len() < before {
+                    queue.waiting = self.resources.now();
+                }
                 if queue.replies.is_empty() {
                     queue.blocked = false;
                     break;
@@ -134,6 +109,18 @@ impl Outgoing {
             }
             self.drained.notified().await;
         }
+    }
+
+    /// Has everything been written?
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.lock().replies.is_empty()
+    }
+
+    /// Since when the peer has been awaited to take the first replies, and how many bytes they are.
+    pub(super) fn waiting(&self) -> Option<(u64, usize)> {
+        let queue = self.queue.lock();
+        let first = queue.replies.front().filter(|_| queue.blocked)?;
+        Some((queue.waiting, first.buffer.filled().len()))
     }
 
     /// Closes the connection in both directions and forgets what waits.

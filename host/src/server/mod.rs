@@ -11,7 +11,7 @@
 //!   listed, moved and removed), `attributes` (of files and of the filesystem): the answers themselves;
 //! - `attach` (on what terms fids are used) and `identity` (as whom the thread reaches the files);
 //! - `fid`: what a fid stands for, and the table of them; `request`: a reply's way into its space;
-//! - `observer`: who wants to see requests and replies, for metrics or a log.
+//! - `observer`: who wants to see requests and replies, for metrics or a log; `peer`: who is at the other end.
 //!
 //! Nothing that a client sends is trusted, and what a backend returns is checked where a peer could be hurt by it.
 //!
@@ -30,6 +30,7 @@ mod file;
 mod identity;
 mod namespace;
 mod observer;
+mod peer;
 mod request;
 mod session;
 
@@ -39,6 +40,7 @@ use self::observer::SessionNumbers;
 pub use self::{
     identity::{Credentials, SwitchError, Turn, prepare},
     observer::{Exchange, Limit, Observer, Observers},
+    peer::Peer,
     session::{Counters, Session},
 };
 use crate::backend::Backend;
@@ -82,9 +84,14 @@ impl Server {
         Arc::new(Self { backend, options, session_numbers: SessionNumbers::default() })
     }
 
-    /// Begins a conversation with a client.
+    /// Begins a conversation with a client of this process.
     pub fn session(self: &Arc<Self>) -> Session {
-        Session::new(Arc::clone(self))
+        self.session_with(Peer::Unknown)
+    }
+
+    /// Begins a conversation with a client at the other end of a connection.
+    pub fn session_with(self: &Arc<Self>, peer: Peer) -> Session {
+        Session::new(Arc::clone(self), peer)
     }
 
     /// What it allows.

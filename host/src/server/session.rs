@@ -12,7 +12,7 @@ use ninering_wire::{Errno, HEADER_LEN, Header, MIN_MSIZE, Message, NOTAG, Tmessa
 use parking_lot::RwLock;
 
 use super::{
-    Server, dispatch,
+    Peer, Server, dispatch,
     fid::{Fid, FidTable},
     identity::Turn,
     observer::Watch,
@@ -26,6 +26,7 @@ use crate::payload::Payload;
 pub struct Session {
     pub(super) server: Arc<Server>,
     pub(super) fids: FidTable,
+    peer: Peer,
     /// What was agreed on, 0 before that. Read-locked by each request, so that a `Tversion` has the session alone.
     msize: RwLock<u32>,
     requests: AtomicU64,
@@ -46,8 +47,9 @@ pub struct Counters {
 }
 
 impl Session {
-    pub(super) fn new(server: Arc<Server>) -> Self {
+    pub(super) fn new(server: Arc<Server>, peer: Peer) -> Self {
         Self {
+            peer,
             fids: FidTable::new(server.options.max_fids),
             server,
             msize: RwLock::new(0),
@@ -197,6 +199,11 @@ impl Session {
     /// Does no request ever wait for anything slower than memory?
     pub fn never_waits(&self) -> bool {
         self.server.never_waits()
+    }
+
+    /// Who is at the other end of its connection.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// What it has done so far.

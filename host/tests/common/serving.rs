@@ -64,6 +64,7 @@ impl Serving {
                 stream.set_read_timeout(Some(PATIENCE)).expect("a time");
                 Box::new(stream)
             }
+            other => panic!("the tests connect to no {other}"),
         }
     }
 

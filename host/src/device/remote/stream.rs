@@ -52,6 +52,12 @@ pub async fn connect(address: &Address, timeout: Duration) -> Result<Stream, Con
                 Stream::Tcp(stream)
             }
             Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
+            Address::Vsock { .. } | Address::Descriptor(_) | Address::Descriptors { .. } | Address::Stdio => {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "a client connects to tcp:// and unix:// alone",
+                ));
+            }
         })
     };
     match tokio::time::timeout(timeout, connecting).await {
