@@ -13,7 +13,7 @@ help:
 	@echo "make lint    formatting, clippy, documentation"
 	@echo "make bench   the table of ratios in README.md"
 	@echo "make bench-server   the server beside diod, unpfs and what the machine allows (needs a tmpfs on /dev/shm)"
-	@echo "make fuzz    a minute of fuzzing of the wire format (needs a nightly toolchain and cargo-fuzz)"
+	@echo "make fuzz    a minute each of fuzzing of the wire format and of whole sessions (needs a nightly toolchain and cargo-fuzz)"
 
 setup:
 	@scripts/setup
@@ -36,7 +36,7 @@ test: programs
 	@scripts/setup --test
 	$(CARGO) test -p ninering-wire -p ninering-iter -p ninering-client
 	$(CARGO) build --release -p ninering
-	$(CARGO) test --release -p ninering -p ninering-tests -p index -p fsprobe
+	$(CARGO) test --release -p ninering -p ninering-hostile -p ninering-tests -p index -p fsprobe
 
 lint:
 	$(CARGO) fmt --all --check
@@ -55,7 +55,8 @@ bench-server:
 	target/release/ninering-bench-server
 
 fuzz:
-	cd tests/fuzz && $(CARGO) +nightly fuzz run decode -- -max_total_time=60
+	cd tests/fuzz && for target in decode mem dir socket; do mkdir -p corpus/$$target && \
+	  $(CARGO) +nightly fuzz run --fuzz-dir . $$target corpus/$$target seeds/$$target -- -max_total_time=60 || exit 1; done
 
 clean:
 	$(CARGO) clean

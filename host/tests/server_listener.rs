@@ -232,6 +232,26 @@ fn version_begins_anew_after_what_is_under_way() {
 }
 
 #[test]
+fn nothing_overtakes_the_reply_to_a_version() {
+    let gate = Gated::default();
+    gate.release();
+    let serving = Serving::on_unix_socket(server(gate));
+    for _ in 0..200 {
+        let mut connection = serving.connect();
+        let (uname, aname) = (Str(b""), Str(b""));
+        // In one piece, so that they are all there when the first is answered.
+        let mut bytes = encode(NOTAG, &Tmessage::Tversion { msize: 8192, version: Str(VERSION_9P2000L) }, &[]);
+        for fid in 0..4 {
+            let attach = Tmessage::Tattach { fid, afid: NOFID, uname, aname, n_uname: NONUNAME };
+            bytes.extend(encode(fid as u16, &attach, &[]));
+            bytes.extend(encode(10 + fid as u16, &GETATTR, &[]));
+        }
+        connection.write_all(&bytes).unwrap();
+        assert_eq!(next(&mut connection), (NOTAG, "Rversion"));
+    }
+}
+
+#[test]
 fn large_writes_on_their_way_stall_nobody() {
     let gate = Gated::default();
     let serving = Serving::on_unix_socket(server(gate.clone()));

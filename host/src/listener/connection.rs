@@ -321,6 +321,10 @@ impl Connection {
         let buffer = self.space(batch, capacity).await;
         self.handle(&mut input[..size], message_len, tag, capacity, buffer);
         input.advance(size);
+        if kind == kind::TVERSION {
+            // No reply of the session that begins now is to overtake this one.
+            self.send(batch);
+        }
         Ok(())
     }
 
