@@ -1,8 +1,11 @@
 //! `Tgetattr`, `Tsetattr`, `Treadlink` and `Tstatfs`: what is known about a file and its filesystem.
 
-use ninering_wire::{Errno, Rmessage, SetAttributes, mode, setattr};
+use ninering_wire::{Errno, Rmessage, SetAttributes, Statfs, mode, setattr};
 
 use super::{Session, request::Request};
+
+/// The type of filesystem that a 9P mount is, to Linux and its programs.
+const V9FS_MAGIC: u32 = 0x0102_1997;
 
 /// Nanoseconds in a second.
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -37,8 +40,11 @@ impl Session {
     }
 
     /// `Tstatfs`.
+    ///
+    /// Linux passes the type on to programs, which conclude from it: on ext4 inotify tells of every change (`tail -f`)
+    /// and a file has so many links at most (`pathconf`). So it is that of 9P, whatever lies behind.
     pub(super) fn statfs(&self, request: &Request, fid: u32) -> Result<usize, Errno> {
-        let statfs = self.fid(request, fid)?.node.statfs()?;
+        let statfs = Statfs { kind: V9FS_MAGIC, ..self.fid(request, fid)?.node.statfs()? };
         request.answer(&Rmessage::Rstatfs { statfs })
     }
 }

@@ -791,6 +791,8 @@ pub fn longest_names(export: &Export) {
 pub fn figures(export: &Export) {
     let mut client = export.client();
     let statfs = client.statfs(ROOT).unwrap();
+    // V9FS_MAGIC: what the client has mounted is 9P.
+    assert_eq!(statfs.kind, 0x0102_1997);
     assert!(statfs.bsize > 0 && statfs.blocks > 0 && statfs.namelen >= 255);
     assert!(statfs.bfree <= statfs.blocks && statfs.bavail <= statfs.bfree && statfs.ffree <= statfs.files);
     assert_eq!(client.statfs(fresh()).unwrap_err(), Errno::EBADF);
