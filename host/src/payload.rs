@@ -102,6 +102,19 @@ impl<'a> Payload<'a> {
         self.transfer(|| unsafe { libc::preadv(file.as_raw_fd(), vectors.as_ptr(), vectors.len() as _, offset as _) })
     }
 
+    /// As [`Self::read_from_file`], of what is in the page cache (`preadv2` with `RWF_NOWAIT`); fewer bytes where only
+    /// the first ones are.
+    ///
+    /// # Errors
+    /// The system call's: `EAGAIN` where it would have to wait, `EOPNOTSUPP` where the filesystem cannot tell.
+    pub fn read_from_file_now(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
+        let (_guards, vectors) = self.vectors();
+        // SAFETY: as in `read_from_file`.
+        self.transfer(|| unsafe {
+            libc::preadv2(file.as_raw_fd(), vectors.as_ptr(), vectors.len() as _, offset as _, libc::RWF_NOWAIT)
+        })
+    }
+
     /// Writes the front of it to a file at `offset` (`pwritev`).
     ///
     /// # Errors

@@ -354,3 +354,24 @@ fn what_was_written_reaches_the_host_and_the_other_way_round() {
     host.write_all_at(b"host", 0).unwrap();
     assert_eq!(read_at(&*file, 0, 4).unwrap(), b"host");
 }
+
+#[test]
+fn what_is_cached_is_read_without_waiting_and_whole() {
+    let export = Export::new();
+    let contents: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
+    export.file("file", &contents);
+    let node = export.root.lookup(name("file")).unwrap();
+    let file = node.open(lopen::RDWR).unwrap();
+    for (offset, length) in [(0, 100_000), (0, 200_000), (70_000, 50_000), (99_999, 5), (100_000, 5), (1 << 40, 5)] {
+        let mut bytes = vec![0; length];
+        // Not every filesystem can tell what is cached.
+        let read = file.read_now(offset as u64, &Payload::from(&mut bytes[..])).unwrap();
+        if let Some(count) = read {
+            let expected = contents.get(offset..).unwrap_or_default();
+            assert_eq!(&bytes[..count], &expected[..expected.len().min(length)]);
+        }
+    }
+    let write_only = node.open(lopen::WRONLY).unwrap();
+    assert_eq!(write_only.read_now(0, &Payload::from(&mut [0; 5][..])), Ok(None), "the error comes when it is read");
+    assert_eq!(node.never_waits(), export.root.never_waits());
+}

@@ -56,6 +56,12 @@ pub trait Node: Any + Send + Sync {
     /// The file's identity, as it was when this node was made; only its `version` can have changed.
     fn qid(&self) -> Qid;
 
+    /// Does nothing that is done with this file ever wait for anything slower than memory? Then a server need not move
+    /// that to a thread.
+    fn never_waits(&self) -> bool {
+        false
+    }
+
     /// The entry `name` of this directory; a symbolic link itself, not what it leads to.
     fn lookup(&self, name: Name<'_>) -> Result<NodeRef, Errno> {
         Err(Errno::ENOTDIR)
@@ -136,6 +142,11 @@ pub trait OpenFile: Send + Sync {
     /// Reads at `offset` (bytes) into the front of `into`; fewer bytes than there is space for only at the end.
     fn read(&self, offset: u64, into: &Payload<'_>) -> Result<usize, Errno> {
         Err(Errno::EISDIR)
+    }
+
+    /// As [`Self::read`], if it need not wait for anything slower than memory; `None` if it would have to, or may.
+    fn read_now(&self, offset: u64, into: &Payload<'_>) -> Result<Option<usize>, Errno> {
+        Ok(None)
     }
 
     /// Writes the bytes of `from` at `offset`; to the end, whatever `offset` says, where it was opened to append.

@@ -1,8 +1,8 @@
 //! One connection: from the bytes of a socket to requests, and on to their replies.
 //!
-//! A task reads. Requests that cannot wait are answered on it, all that have arrived one after the other, and their
+//! A task reads. Requests that need not wait are answered on it, all that have arrived one after the other, and their
 //! replies go out together. Each other one is answered by a blocking thread, which writes its reply itself; so replies
-//! overtake each other.
+//! overtake each other. Whether it has to wait is found out by trying ([`Session::handle_now`]).
 
 use std::{
     io,
@@ -42,32 +42,9 @@ const LEAST_BUDGET: usize = 4 << 20;
 
 /// Type numbers of the messages that are treated here in a way of their own.
 mod kind {
-    pub(super) const TSTATFS: u8 = 8;
-    pub(super) const TLOPEN: u8 = 12;
-    pub(super) const TREADLINK: u8 = 22;
-    pub(super) const TGETATTR: u8 = 24;
     pub(super) const TVERSION: u8 = 100;
-    pub(super) const TAUTH: u8 = 102;
     pub(super) const TFLUSH: u8 = 108;
-    pub(super) const TWALK: u8 = 110;
     pub(super) const TWRITE: u8 = 118;
-    pub(super) const TCLUNK: u8 = 120;
-}
-
-/// Is a request of this kind answered from what is in memory, or from metadata that mostly is?
-fn hardly_waits(kind: u8) -> bool {
-    matches!(
-        kind,
-        kind::TVERSION
-            | kind::TAUTH
-            | kind::TFLUSH
-            | kind::TWALK
-            | kind::TCLUNK
-            | kind::TGETATTR
-            | kind::TSTATFS
-            | kind::TREADLINK
-            | kind::TLOPEN
-    )
 }
 
 /// Why a connection is closed from this side.
@@ -269,7 +246,9 @@ impl Connection {
 
         if !self.session.never_waits() {
             let in_use = |TagInUse| Violation::Tag(tag);
-            if let Ok(Frame { message: Tmessage::Tflush { oldtag }, .. }) = Frame::decode(message) {
+            if kind == kind::TFLUSH
+                && let Ok(Frame { message: Tmessage::Tflush { oldtag }, .. }) = Frame::decode(message)
+            {
                 if self.in_flight.flush(tag, oldtag).map_err(in_use)? {
                     input.advance(size);
                     return Ok(());
@@ -277,76 +256,95 @@ impl Connection {
             } else if kind == kind::TVERSION {
                 self.send(batch);
                 self.in_flight.below(1).await;
-            } else if hardly_waits(kind) {
-                self.in_flight.check(tag).map_err(in_use)?;
             } else {
                 self.in_flight.check(tag).map_err(in_use)?;
-                let most = self.resources.limits().requests_per_connection;
-                if !self.in_flight.is_below(most) {
-                    self.send(batch);
-                    self.in_flight.below(most).await;
-                }
-                let charge = match reserved {
-                    Some(charge) => charge,
-                    None => self.charge(size + length_for(capacity), batch).await,
-                };
-                let slot = match self.resources.try_request() {
-                    Some(slot) => slot,
-                    None => {
-                        self.send(batch);
-                        self.resources.request().await
-                    }
-                };
-                let request = if size < WORTH_KEEPING {
-                    let request = BytesMut::from(&input[..size]);
-                    input.advance(size);
-                    request
-                } else {
-                    input.split_to(size)
-                };
-                self.in_flight.begin(tag).map_err(in_use)?;
-                let connection = Arc::clone(self);
-                drop(spawn_blocking(move || {
-                    connection.answer(request, message_len, tag, capacity, charge);
-                    drop(slot);
-                }));
-                return Ok(());
             }
         }
 
+        let was_reserved = reserved.is_some();
         if let Some(charge) = reserved {
             self.send(batch);
             *batch = Some(Replies { buffer: self.resources.buffers.take(capacity), charge: Some(charge) });
         }
         let buffer = self.space(batch, capacity).await;
-        self.handle(&mut input[..size], message_len, tag, capacity, buffer);
-        input.advance(size);
-        if kind == kind::TVERSION {
-            // No reply of the session that begins now is to overtake this one.
-            self.send(batch);
+        if self.handle(&mut input[..size], message_len, tag, capacity, buffer, Patience::Now) {
+            input.advance(size);
+            if kind == kind::TVERSION {
+                // No reply of the session that begins now is to overtake this one.
+                self.send(batch);
+            }
+            return Ok(());
         }
+
+        // It has to wait for something.
+        let unused = batch.take_if(|replies| replies.buffer.filled().is_empty()).and_then(|replies| replies.charge);
+        let most = self.resources.limits().requests_per_connection;
+        if !self.in_flight.is_below(most) {
+            self.send(batch);
+            self.in_flight.below(most).await;
+        }
+        let charge = match unused.filter(|_| was_reserved) {
+            Some(charge) => charge,
+            None => self.charge(size + length_for(capacity), batch).await,
+        };
+        let slot = match self.resources.try_request() {
+            Some(slot) => slot,
+            None => {
+                self.send(batch);
+                self.resources.request().await
+            }
+        };
+        let request = if size < WORTH_KEEPING {
+            let request = BytesMut::from(&input[..size]);
+            input.advance(size);
+            request
+        } else {
+            input.split_to(size)
+        };
+        self.in_flight.begin(tag).map_err(|TagInUse| Violation::Tag(tag))?;
+        let connection = Arc::clone(self);
+        drop(spawn_blocking(move || {
+            connection.answer(request, message_len, tag, capacity, charge);
+            drop(slot);
+        }));
         Ok(())
     }
 
-    /// Answers a request, into the next `capacity` bytes of `buffer`. A panic of the engine or of a backend costs this
-    /// request and no more: it is answered `EIO`.
-    fn handle(&self, request: &mut [u8], message_len: usize, tag: u16, capacity: usize, buffer: &mut Buffer) {
+    /// Answers a request, into the next `capacity` bytes of `buffer`; `false` where it is put off. A panic of the engine or
+    /// of a backend costs this request and no more: it is answered `EIO`.
+    fn handle(
+        &self,
+        request: &mut [u8],
+        message_len: usize,
+        tag: u16,
+        capacity: usize,
+        buffer: &mut Buffer,
+        patience: Patience,
+    ) -> bool {
         let (message, payload) = request.split_at_mut(message_len);
         let answered = catch_unwind(AssertUnwindSafe(|| {
             let space = &mut buffer.space()[..capacity];
-            self.session.handle(message, &Payload::from(payload), &Payload::from(space))
+            let (payload, space) = (Payload::from(payload), Payload::from(space));
+            match patience {
+                Patience::Now if self.session.never_waits() => Some(self.session.handle(message, &payload, &space)),
+                Patience::Now => self.session.handle_now(message, &payload, &space),
+                Patience::WasPutOff => Some(self.session.handle_later(message, &payload, &space)),
+            }
         }));
-        let length = answered.unwrap_or_else(|_| {
+        let answered = answered.unwrap_or_else(|_| {
             tracing::error!(peer = %self.peer, tag, kind = message[4], "a request panicked, and is answered EIO");
-            (Rmessage::Rlerror { ecode: Errno::EIO.0 }).encode(tag, buffer.space()).unwrap_or(0)
+            Some((Rmessage::Rlerror { ecode: Errno::EIO.0 }).encode(tag, buffer.space()).unwrap_or(0))
         });
-        buffer.fill(length);
+        if let Some(length) = answered {
+            buffer.fill(length);
+        }
+        answered.is_some()
     }
 
     /// Answers a request on this thread, which may wait.
     fn answer(&self, mut request: BytesMut, message_len: usize, tag: u16, capacity: usize, charge: Charge) {
         let mut buffer = self.resources.buffers.take(capacity);
-        self.handle(&mut request, message_len, tag, capacity, &mut buffer);
+        self.handle(&mut request, message_len, tag, capacity, &mut buffer, Patience::WasPutOff);
         drop(request);
         self.in_flight.end(tag, |flushes| {
             self.outgoing.enqueue(Replies { buffer, charge: Some(charge) });
@@ -416,6 +414,15 @@ impl Connection {
             tracing::warn!(peer = %self.peer, "closed with replies left: they took too long, or the peer to take them");
         }
     }
+}
+
+/// Whether a request may wait.
+#[derive(Clone, Copy)]
+enum Patience {
+    /// It may not: it is put off if it would have to.
+    Now,
+    /// It was put off, and may now.
+    WasPutOff,
 }
 
 /// What there is of the next message.

@@ -22,7 +22,6 @@ const MOST_AT_ONCE: usize = 64;
 pub(super) struct Replies {
     pub(super) buffer: Buffer,
     /// Given back when they are written.
-    #[expect(dead_code, reason = "its drop is what it is for")]
     pub(super) charge: Option<Charge>,
 }
 

@@ -6,6 +6,11 @@ use super::{Session, request::Request};
 
 /// Answers `message`: writes the reply and tells its length, or returns the error for an `Rlerror`.
 pub(super) fn dispatch(session: &Session, request: &Request, message: &Tmessage<'_>) -> Result<usize, Errno> {
+    if let Some(now) = request.now
+        && may_wait(session, message)
+    {
+        return Err(now.put_off());
+    }
     match *message {
         Tmessage::Tversion { version, .. } => session.version(request, &version),
         Tmessage::Tauth { .. } => Err(Errno::EOPNOTSUPP),
@@ -46,6 +51,46 @@ pub(super) fn dispatch(session: &Session, request: &Request, message: &Tmessage<
         | Tmessage::Tlock { .. }
         | Tmessage::Tgetlock { .. } => Err(Errno::EOPNOTSUPP),
     }
+}
+
+/// May the answer to `message` wait for more than memory, and metadata that mostly is there?
+///
+/// A `Tread` finds out itself.
+fn may_wait(session: &Session, message: &Tmessage<'_>) -> bool {
+    let fid = match *message {
+        Tmessage::Tversion { .. }
+        | Tmessage::Tauth { .. }
+        | Tmessage::Tattach { .. }
+        | Tmessage::Tflush { .. }
+        | Tmessage::Twalk { .. }
+        | Tmessage::Tclunk { .. }
+        | Tmessage::Tgetattr { .. }
+        | Tmessage::Tstatfs { .. }
+        | Tmessage::Treadlink { .. }
+        | Tmessage::Tread { .. } => return false,
+        Tmessage::Tlock { .. } | Tmessage::Tgetlock { .. } => return true,
+        Tmessage::Tlopen { fid, flags } => {
+            if flags & lopen::TRUNC == 0 {
+                return false;
+            }
+            fid
+        }
+        Tmessage::Tlcreate { fid, .. }
+        | Tmessage::Twrite { fid, .. }
+        | Tmessage::Tfsync { fid, .. }
+        | Tmessage::Treaddir { fid, .. }
+        | Tmessage::Tsymlink { fid, .. }
+        | Tmessage::Tmknod { fid, .. }
+        | Tmessage::Trename { fid, .. }
+        | Tmessage::Tsetattr { fid, .. }
+        | Tmessage::Txattrwalk { fid, .. }
+        | Tmessage::Txattrcreate { fid, .. }
+        | Tmessage::Tremove { fid } => fid,
+        Tmessage::Tmkdir { dfid, .. } | Tmessage::Tlink { dfid, .. } => dfid,
+        Tmessage::Tunlinkat { dirfid, .. } => dirfid,
+        Tmessage::Trenameat { olddirfid, .. } => olddirfid,
+    };
+    session.fids.get(fid).is_ok_and(|fid| !fid.node.never_waits())
 }
 
 /// Does `message` ask for a change of the filesystem?

@@ -67,7 +67,11 @@ impl Session {
         let file = fid.opened()?.readable()?;
         check_range(offset, count)?;
         let space = request.payload_space(count);
-        let read = file.read(offset, &space)?.min(space.len());
+        let read = match request.now {
+            Some(now) if !fid.node.never_waits() => file.read_now(offset, &space)?.ok_or_else(|| now.put_off())?,
+            _ => file.read(offset, &space)?,
+        };
+        let read = read.min(space.len());
         self.count_read(read);
         request.answer_with_payload(&Rmessage::Rread { count: read as u32 }, read)
     }

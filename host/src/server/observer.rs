@@ -177,9 +177,11 @@ impl Watch {
         &self.span
     }
 
-    /// A request begins.
-    pub(super) fn request<'w>(&'w self, message: &'w [u8], payload: usize) -> Watched<'w> {
-        self.observers.tell(|observer| observer.begun());
+    /// A request is going to be answered; it `begins`, or goes on after it was put off.
+    pub(super) fn request<'w>(&'w self, message: &'w [u8], payload: usize, begins: bool) -> Watched<'w> {
+        if begins {
+            self.observers.tell(|observer| observer.begun());
+        }
         let span = tracing::debug_span!(parent: &self.span, "request", tag = tag(message), message = name(message));
         Watched { watch: self, message, payload, begun: Instant::now(), told: false, span: span.entered() }
     }
@@ -217,6 +219,11 @@ pub(super) struct Watched<'w> {
 }
 
 impl Watched<'_> {
+    /// It goes on later.
+    pub(super) fn put_off(mut self) {
+        self.told = true;
+    }
+
     /// It has been answered.
     pub(super) fn answered(mut self, session: &Session, error: Option<Errno>, reply: &Payload<'_>, reply_len: usize) {
         if kind(self.message) == kind::TATTACH && error.is_none() {

@@ -1,5 +1,7 @@
 //! A request that is being answered: its tag, its payload, and the space for its reply.
 
+use std::cell::Cell;
+
 use ninering_wire::{Errno, HEADER_LEN, Header, PATH_MAX, Qid, RREAD_LEN, Rmessage, WireError};
 
 use crate::payload::Payload;
@@ -18,6 +20,25 @@ pub(super) struct Request<'a, 'p, 'r> {
     pub(super) payload: &'a Payload<'p>,
     /// Space for the reply, never more than `msize` of it used.
     pub(super) reply: &'a Payload<'r>,
+    /// Must it be answered without waiting, or not at all? `None` where it may wait.
+    pub(super) now: Option<&'a PutOff>,
+}
+
+/// Notes that a request was put off, for it would have had to wait.
+#[derive(Debug, Default)]
+pub(super) struct PutOff(Cell<bool>);
+
+impl PutOff {
+    /// Was it?
+    pub(super) fn is_put_off(&self) -> bool {
+        self.0.get()
+    }
+
+    /// Puts the request off: what to return, before anything is changed. The client never sees the error.
+    pub(super) fn put_off(&self) -> Errno {
+        self.0.set(true);
+        Errno::EAGAIN
+    }
 }
 
 impl<'r> Request<'_, '_, 'r> {

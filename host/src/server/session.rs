@@ -16,7 +16,7 @@ use super::{
     fid::{Fid, FidTable},
     identity::Turn,
     observer::Watch,
-    request::{self, Request},
+    request::{self, PutOff, Request},
 };
 use crate::payload::Payload;
 
@@ -33,6 +33,16 @@ pub struct Session {
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
     watch: Option<Box<Watch>>,
+}
+
+/// Whether a request may wait.
+enum Patience<'a> {
+    /// It may.
+    Waits,
+    /// It may not, and is put off if it would have to.
+    Now(&'a PutOff),
+    /// It was put off, and may now.
+    WasPutOff,
 }
 
 /// What a session has done so far.
@@ -86,14 +96,33 @@ impl Session {
     /// waits for those under way, and those that come later for it.
     pub fn handle(&self, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> usize {
         self.requests.fetch_add(1, Relaxed);
-        self.reply_to(message, payload, reply, || self.msize.read())
+        self.reply_to(message, payload, reply, Patience::Waits, || self.msize.read())
+    }
+
+    /// As [`Self::handle`], if the request can be answered from memory, or from metadata that mostly is there. `None`
+    /// where it would have to wait: nothing has happened then, and it is to be given to [`Self::handle_later`] on a thread
+    /// that may.
+    pub fn handle_now(&self, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> Option<usize> {
+        let now = PutOff::default();
+        let length = self.reply_to(message, payload, reply, Patience::Now(&now), || self.msize.read());
+        if now.is_put_off() {
+            return None;
+        }
+        self.requests.fetch_add(1, Relaxed);
+        Some(length)
+    }
+
+    /// As [`Self::handle`], for a request that [`Self::handle_now`] would have had to wait for.
+    pub fn handle_later(&self, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> usize {
+        self.requests.fetch_add(1, Relaxed);
+        self.reply_to(message, payload, reply, Patience::WasPutOff, || self.msize.read())
     }
 
     /// As [`Self::handle`], for who has the session alone: what only keeps several threads apart is left out.
     pub fn handle_alone(&mut self, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> usize {
         *self.requests.get_mut() += 1;
         let msize = *self.msize.get_mut();
-        self.reply_to(message, payload, reply, || &msize)
+        self.reply_to(message, payload, reply, Patience::Waits, || &msize)
     }
 
     /// Answers a request. `agreed` is asked for the session's `msize`, and what it returns kept for as long as the
@@ -103,14 +132,25 @@ impl Session {
         message: &[u8],
         payload: &Payload<'_>,
         reply: &Payload<'_>,
+        patience: Patience<'_>,
         agreed: impl FnOnce() -> M,
     ) -> usize {
         let tag = message.get(5..HEADER_LEN).and_then(|tag| tag.try_into().ok()).map_or(NOTAG, u16::from_le_bytes);
-        let watched = self.watch.as_ref().map(|watch| watch.request(message, payload.len()));
-        let (length, error) = match self.answer(tag, message, payload, reply, agreed) {
+        let watched = self.watch.as_ref().map(|watch| {
+            let begins = !matches!(patience, Patience::WasPutOff);
+            watch.request(message, payload.len(), begins)
+        });
+        let now = if let Patience::Now(now) = patience { Some(now) } else { None };
+        let (length, error) = match self.answer(tag, message, payload, reply, now, agreed) {
             Ok(length) => {
                 tracing::trace!(tag, length, "answered");
                 (length, None)
+            }
+            Err(_) if now.is_some_and(PutOff::is_put_off) => {
+                if let Some(watched) = watched {
+                    watched.put_off();
+                }
+                return 0;
             }
             Err(error) => {
                 tracing::trace!(tag, %error, "failed");
@@ -129,6 +169,7 @@ impl Session {
         message: &[u8],
         payload: &Payload<'_>,
         reply: &Payload<'_>,
+        now: Option<&PutOff>,
         agreed: impl FnOnce() -> M,
     ) -> Result<usize, Errno> {
         let kind = check_frame(message, payload).map_err(request::errno_of)?;
@@ -140,7 +181,7 @@ impl Session {
         }
         tracing::trace!(tag, message = ?decoded, "request");
         if let Tmessage::Tversion { msize, version } = decoded {
-            let request = Request { tag, changes: false, msize: *msize, payload, reply };
+            let request = Request { tag, changes: false, msize: *msize, payload, reply, now };
             return self.version(&request, version);
         }
         let session = agreed();
@@ -154,7 +195,7 @@ impl Session {
         if !request::has_space(message, msize, reply) {
             return Err(Errno::ENOBUFS);
         }
-        let request = Request { tag, changes: dispatch::changes(decoded), msize, payload, reply };
+        let request = Request { tag, changes: dispatch::changes(decoded), msize, payload, reply, now };
         let _turn = Turn::begin();
         dispatch::dispatch(self, &request, decoded)
     }

@@ -14,11 +14,17 @@ use rustix::{
 
 use super::{DirOptions, device::Devices, known::KnownDirectories, node::DirNode, wire};
 
+/// What `statfs(2)` calls the filesystems that are nothing but memory.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+const RAMFS_MAGIC: u64 = 0x8584_58f6;
+
 /// The export: its way to open things, and its numbering of files.
 pub(super) struct Export {
     /// `/proc/self/fd`.
     descriptors: OwnedFd,
     devices: Devices,
+    /// The root's device, and whether what lies there lies in memory.
+    first: (u64, bool),
     resolve: ResolveFlags,
     /// The mount that the root lies in, where the kernel tells.
     mount: Option<u64>,
@@ -47,8 +53,10 @@ impl Export {
         resolve.set(ResolveFlags::NO_XDEV, options.one_filesystem);
         // Does it work at all?
         rustix::fs::openat2(&root, c".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?;
-        let (devices, mount) = (Devices::new(device(&stat)), mount(&stat));
-        let export = Arc::new(Self { descriptors, devices, resolve, mount, known_directories });
+        let kind = rustix::fs::fstatfs(&root)?.f_type;
+        let first = (device(&stat), matches!(u64::try_from(kind), Ok(TMPFS_MAGIC | RAMFS_MAGIC)));
+        let (devices, mount) = (Devices::new(first.0), mount(&stat));
+        let export = Arc::new(Self { descriptors, devices, first, resolve, mount, known_directories });
         // The first device's numbers are never refused.
         DirNode::new(&export, None, root, &stat).map_err(|_| rustix::io::Errno::OVERFLOW)
     }
@@ -90,6 +98,11 @@ impl Export {
     /// The directories that were looked up lately, for as long as there is a backend.
     pub(super) fn known_directories(&self) -> Option<Arc<KnownDirectories>> {
         self.known_directories.upgrade()
+    }
+
+    /// Do the files of `device` lie in memory, so that nothing that is done with them waits for a disk or a network?
+    pub(super) fn is_in_memory(&self, device: u64) -> bool {
+        self.first == (device, true)
     }
 
     /// Is `stat` about a file in the mount that the root lies in?

@@ -45,6 +45,29 @@ impl OpenFile for RegularFile {
         self.transfer(offset, into, |left, offset| left.read_from_file(self.descriptor.as_fd(), offset))
     }
 
+    fn read_now(&self, offset: u64, into: &Payload<'_>) -> Result<Option<usize>, Errno> {
+        let length = into.len();
+        let mut done = 0;
+        // That there is no more can only be told by asking once more.
+        while done < length {
+            let part;
+            let left = if done == 0 {
+                into
+            } else {
+                part = into.part(done, length - done);
+                &part
+            };
+            let Some(offset) = offset.checked_add(done as u64) else { break };
+            match left.read_from_file_now(self.descriptor.as_fd(), offset) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                // It is not in memory, or its filesystem does not say; or it will say this again when it may wait.
+                Err(_) => return Ok(None),
+            }
+        }
+        Ok(Some(done))
+    }
+
     fn write(&self, offset: u64, from: &Payload<'_>) -> Result<usize, Errno> {
         // Opened to append, Linux appends whatever the offset (`pwrite(2)`, under "BUGS"): just what is wanted here.
         self.transfer(offset, from, |left, offset| left.write_to_file(self.descriptor.as_fd(), offset))

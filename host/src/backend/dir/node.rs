@@ -190,6 +190,10 @@ impl Node for DirNode {
         Qid { version: self.version.load(Relaxed), ..self.qid }
     }
 
+    fn never_waits(&self) -> bool {
+        self.export.is_in_memory(self.device)
+    }
+
     fn lookup(&self, name: Name<'_>) -> Result<NodeRef, Errno> {
         Ok(self.entry(name)?)
     }
