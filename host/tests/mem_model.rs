@@ -359,7 +359,7 @@ fn filesystems_do_not_mix() {
     // Both are attached in one session only by a backend of backends; nodes alone show it.
     use ninering::backend::{Backend, User};
     use ninering_wire::Name;
-    let user = User { uid: None, name: Vec::new() };
+    let user = User::default();
     let (one, other) = (MemBackend::default(), MemBackend::default());
     let (one, other) = (one.attach(&user, b"").unwrap(), other.attach(&user, b"/").unwrap());
     let name = Name::new(b"a").unwrap();
@@ -392,7 +392,7 @@ fn writing_takes_set_ids_away() {
     use ninering_wire::Name;
     let backend = MemBackend::default();
     for (uid, left) in [(0, 0o6755), (1000, 0o755)] {
-        let root = backend.attach(&User { uid: Some(uid), name: Vec::new() }, b"").unwrap();
+        let root = backend.attach(&User { uid: Some(uid), ..User::default() }, b"").unwrap();
         let name = uid.to_string();
         let (node, file) = root.create(Name::new(name.as_bytes()).unwrap(), RDWR, 0o6755, 5).unwrap();
         file.write(0, &Payload::from(&mut [1, 2, 3][..])).unwrap();

@@ -8,6 +8,7 @@
 
 mod dir;
 mod mem;
+mod user;
 
 use std::{any::Any, sync::Arc};
 
@@ -16,6 +17,7 @@ use ninering_wire::{Attributes, Errno, Name, Qid, SetAttributes, Statfs};
 pub use self::{
     dir::{DirBackend, DirError, DirOptions},
     mem::{MemBackend, MemLimits},
+    user::{Credentials, Overrides, User},
 };
 use crate::payload::Payload;
 
@@ -24,15 +26,6 @@ pub type NodeRef = Arc<dyn Node>;
 /// An open file or directory, shared.
 pub type OpenRef = Arc<dyn OpenFile>;
 
-/// Whose rights an attach asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    /// The numeric user, where the client named one.
-    pub uid: Option<u32>,
-    /// The user's name; often empty.
-    pub name: Vec<u8>,
-}
-
 /// A filesystem.
 pub trait Backend: Send + Sync + 'static {
     /// The root of the export `aname`, for `user`.
@@ -40,6 +33,12 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// `ENOENT` where there is no such export.
     fn attach(&self, user: &User, aname: &[u8]) -> Result<NodeRef, Errno>;
+
+    /// Does it check permissions itself, against the credentials of the attach? If not, a server makes each of its calls
+    /// on a thread that has that user's rights.
+    fn checks_permissions(&self) -> bool {
+        false
+    }
 
     /// Does no call here ever wait for anything slower than memory? Then a server need not move them to threads.
     fn never_waits(&self) -> bool {

@@ -21,7 +21,10 @@ use tokio::{
 };
 
 use super::{Address, Keepalive, Resources};
-use crate::server::{Credentials, Peer};
+use crate::{
+    backend::{Credentials, Overrides},
+    server::Peer,
+};
 
 /// How long no connection is accepted after one could not be, for want of descriptors or memory: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -199,7 +202,7 @@ fn process(socket: BorrowedFd<'_>) -> Option<Peer> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     socket_option(socket, libc::SO_PEERCRED, std::slice::from_mut(&mut peer)).ok().filter(|&count| count == 1)?;
     let groups = groups(socket).unwrap_or_default();
-    let credentials = Credentials { uid: peer.uid, gid: peer.gid, groups };
+    let credentials = Credentials { uid: peer.uid, gid: peer.gid, groups, overrides: Overrides::Nothing };
     Some(Peer::Process { credentials, pid: Some(peer.pid).filter(|&pid| pid > 0) })
 }
 

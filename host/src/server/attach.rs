@@ -4,14 +4,21 @@ use std::sync::Arc;
 
 use ninering_wire::Errno;
 
-use super::identity::{self, Credentials};
+use super::{export::Maps, identity};
+use crate::backend::Credentials;
 
 /// One attach: on what terms its fids are used.
 pub(super) struct Attach {
-    /// Whose rights requests have; the process's own where nobody is named.
+    /// Whose rights the thread has that makes a request; the process's own where nobody is named.
     pub(super) acts_as: Option<Arc<Credentials>>,
+    /// The same for a `Twrite`, which takes set-id bits away from files whoever else checks permissions.
+    pub(super) writes_as: Option<Arc<Credentials>>,
+    /// Whose rights requests have; the same, unless the backend sees to that.
+    pub(super) user: Option<Arc<Credentials>>,
     /// Refuse with `EROFS` whatever would change the filesystem?
     pub(super) read_only: bool,
+    /// How numbers of users and groups are translated, if they are.
+    pub(super) maps: Option<Maps>,
 }
 
 impl Attach {
@@ -20,6 +27,7 @@ impl Attach {
     ///
     /// # Errors
     /// `EROFS` where it may change nothing, and those of [`identity::assume`].
+    #[inline]
     pub(super) fn begin(&self, changes: bool) -> Result<(), Errno> {
         if changes && self.read_only {
             return Err(Errno::EROFS);
@@ -27,8 +35,18 @@ impl Attach {
         identity::assume(self.acts_as.as_ref())
     }
 
+    /// As [`Self::begin`], for a `Twrite`.
+    pub(super) fn begin_writing(&self) -> Result<(), Errno> {
+        if self.read_only { Err(Errno::EROFS) } else { identity::assume(self.writes_as.as_ref()) }
+    }
+
     /// Does `other` act as the same user?
     pub(super) fn same_user(&self, other: &Self) -> bool {
-        self.acts_as == other.acts_as
+        self.user == other.user
+    }
+
+    /// The group that a new file is to have here, of the one that the client says.
+    pub(super) fn group(&self, gid: u32) -> u32 {
+        self.maps.as_ref().map_or(gid, |maps| maps.group(gid))
     }
 }

@@ -13,7 +13,7 @@ const NANOSECONDS: u64 = 1_000_000_000;
 impl Session {
     /// `Tgetattr`.
     pub(super) fn getattr(&self, request: &Request, fid: u32, request_mask: u64) -> Result<usize, Errno> {
-        let attributes = self.fid(request, fid)?.node.attributes(request_mask)?;
+        let attributes = self.fid(request, fid)?.attributes(request_mask)?;
         request.answer(&Rmessage::Rgetattr { attributes })
     }
 
@@ -29,7 +29,7 @@ impl Session {
             return Err(Errno::EINVAL);
         }
         changes.mode &= mode::PERMISSIONS;
-        self.fid(request, fid)?.node.set_attributes(&changes)?;
+        self.fid(request, fid)?.set_attributes(changes)?;
         request.answer(&Rmessage::Rsetattr {})
     }
 

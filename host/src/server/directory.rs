@@ -34,7 +34,9 @@ impl Session {
     /// `Tmkdir`.
     pub(super) fn mkdir(&self, request: &Request, dfid: u32, name: &[u8], mode: u32, gid: u32) -> Result<usize, Errno> {
         let name = Name::new(name)?;
-        let qid = self.fid(request, dfid)?.node.make_directory(name, mode & mode::PERMISSIONS, gid)?;
+        let directory = self.fid(request, dfid)?;
+        let gid = directory.attach.group(gid);
+        let qid = directory.node.make_directory(name, mode & mode::PERMISSIONS, gid)?;
         request.answer(&Rmessage::Rmkdir { qid })
     }
 
@@ -54,7 +56,8 @@ impl Session {
             _ if target.contains(&0) => return Err(Errno::EINVAL),
             _ => {}
         }
-        let qid = self.fid(request, fid)?.node.symlink(name, target, gid)?;
+        let directory = self.fid(request, fid)?;
+        let qid = directory.node.symlink(name, target, directory.attach.group(gid))?;
         request.answer(&Rmessage::Rsymlink { qid })
     }
 
@@ -70,7 +73,8 @@ impl Session {
     ) -> Result<usize, Errno> {
         let name = Name::new(name)?;
         let mode = mode & (mode::IFMT | mode::PERMISSIONS);
-        let qid = self.fid(request, fid)?.node.make_node(name, mode, device, gid)?;
+        let directory = self.fid(request, fid)?;
+        let qid = directory.node.make_node(name, mode, device, directory.attach.group(gid))?;
         request.answer(&Rmessage::Rmknod { qid })
     }
 

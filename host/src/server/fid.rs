@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use ninering_wire::{Errno, NOFID, lopen};
+use ninering_wire::{Attributes, Errno, NOFID, SetAttributes, lopen};
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
@@ -73,6 +73,23 @@ impl Fid {
     /// A fid for an open file.
     pub(super) fn with_opened(node: NodeRef, attach: Arc<Attach>, place: Place, opened: Opened) -> Arc<Self> {
         Arc::new(Self { node, attach, opened: opened.into(), opening: Mutex::new(()), place: Mutex::new(Some(place)) })
+    }
+
+    /// The file's attributes, as its client is to see them.
+    pub(super) fn attributes(&self, request_mask: u64) -> Result<Attributes, Errno> {
+        let mut attributes = self.node.attributes(request_mask)?;
+        if let Some(maps) = &self.attach.maps {
+            maps.show(&mut attributes);
+        }
+        Ok(attributes)
+    }
+
+    /// Changes the file's attributes as its client wants them.
+    pub(super) fn set_attributes(&self, mut changes: SetAttributes) -> Result<(), Errno> {
+        if let Some(maps) = &self.attach.maps {
+            maps.take(&mut changes)?;
+        }
+        self.node.set_attributes(&changes)
     }
 
     pub(super) fn is_open(&self) -> bool {

@@ -48,7 +48,7 @@ impl Session {
         let fid = self.fid(request, number)?;
         let flags = flags & PASSED_FLAGS | lopen::CREATE;
         let qid = fid.while_unopened(|| {
-            let (node, file) = fid.node.create(name, flags, mode & mode::PERMISSIONS, gid)?;
+            let (node, file) = fid.node.create(name, flags, mode & mode::PERMISSIONS, fid.attach.group(gid))?;
             let qid = node.qid();
             let place = Place { directory: Arc::clone(&fid.node), name: SmallVec::from_slice(&name) };
             self.fids.replace(
@@ -78,7 +78,7 @@ impl Session {
 
     /// `Twrite`.
     pub(super) fn write(&self, request: &Request, fid: u32, offset: u64, count: u32) -> Result<usize, Errno> {
-        let fid = self.fid(request, fid)?;
+        let fid = self.fid_to_write(fid)?;
         let file = fid.opened()?.writable()?;
         check_range(offset, count)?;
         let written = if count == 0 { 0 } else { file.write(offset, request.payload)?.min(count as usize) };

@@ -4,10 +4,9 @@
 //! change them together. The system calls are made past it here, so that each request of a server that runs as root
 //! can be done with the rights of the user who attached, while another thread does one of somebody else.
 //!
-//! - [`Credentials`] are a user's: number, group, supplementary groups.
-//! - A [`Turn`] is a time in which a thread answers requests. Within it, [`assume`] makes the thread somebody, which
-//!   costs nothing if it is that already. When the outermost turn ends, by a panic too, the thread is the process
-//!   again, as it was lent.
+//! A [`Turn`] is a time in which a thread answers requests. Within it, [`assume`] makes the thread somebody, which
+//! costs nothing if it is that already. When the outermost turn ends, by a panic too, the thread is the process again,
+//! as it was lent.
 //!
 //! The *effective* user and group are changed, which take the ones that filesystems look at with them. `setfsuid(2)`
 //! would be no cheaper, cannot report a failure, and leaves capabilities effective that reach further than a user's
@@ -26,26 +25,13 @@ use ninering_wire::Errno;
 use rustix::{
     fs::{Gid, Uid},
     process::{getegid, geteuid, getgroups},
-    thread::{CapabilitySet, capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid},
+    thread::{
+        CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_thread_groups, set_thread_res_gid,
+        set_thread_res_uid,
+    },
 };
 
-/// A user of this machine, with the groups whose rights that gives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credentials {
-    /// The user.
-    pub uid: u32,
-    /// The primary group: that of new files.
-    pub gid: u32,
-    /// The supplementary groups, at most 65,536.
-    pub groups: Vec<u32>,
-}
-
-impl Credentials {
-    /// Is `gid` one of the user's groups?
-    pub fn has_group(&self, gid: u32) -> bool {
-        self.gid == gid || self.groups.contains(&gid)
-    }
-}
+use crate::backend::{Credentials, Overrides};
 
 /// Why a process cannot act as its users.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +53,7 @@ pub enum SwitchError {
 struct Process {
     gid: Gid,
     groups: Vec<Gid>,
+    capabilities: CapabilitySets,
 }
 
 static PROCESS: OnceLock<Process> = OnceLock::new();
@@ -76,16 +63,20 @@ static PROCESS: OnceLock<Process> = OnceLock::new();
 ///
 /// # Errors
 /// Why it cannot.
-pub fn prepare() -> Result<(), SwitchError> {
+pub(super) fn prepare() -> Result<(), SwitchError> {
     /// Who has no rights on any Linux.
     const NOBODY: u32 = 65534;
     if !geteuid().is_root() {
         return Err(SwitchError::NotRoot);
     }
     let refused = |error: rustix::io::Errno| SwitchError::Refused(error.into());
-    let process = Process { gid: getegid(), groups: getgroups().map_err(refused)? };
+    let process = Process {
+        gid: getegid(),
+        groups: getgroups().map_err(refused)?,
+        capabilities: capabilities(None).map_err(refused)?,
+    };
     let probe = || -> Result<(), SwitchError> {
-        let nobody = Credentials { uid: NOBODY, gid: NOBODY, groups: vec![NOBODY] };
+        let nobody = Credentials { uid: NOBODY, gid: NOBODY, groups: vec![NOBODY], overrides: Overrides::Nothing };
         become_user(&process, &nobody).map_err(refused)?;
         let left = capabilities(None).map_err(refused)?.effective;
         become_process(&process).map_err(refused)?;
@@ -208,7 +199,23 @@ fn become_user(process: &Process, user: &Credentials) -> rustix::io::Result<()> 
         set_thread_groups(&groups)?;
     }
     set_thread_res_gid(None, Gid::from_raw(user.gid), None)?;
-    set_thread_res_uid(None, Uid::from_raw(user.uid), None)
+    set_thread_res_uid(None, Uid::from_raw(user.uid), None)?;
+    if user.overrides != Overrides::Nothing {
+        let effective = capabilities_for(user.overrides) & process.capabilities.permitted;
+        set_capabilities(None, CapabilitySets { effective, ..process.capabilities })?;
+    }
+    Ok(())
+}
+
+/// The capabilities by which Linux lets somebody do so.
+fn capabilities_for(overrides: Overrides) -> CapabilitySet {
+    let permissions =
+        CapabilitySet::CHOWN | CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH | CapabilitySet::FOWNER;
+    match overrides {
+        Overrides::Nothing => CapabilitySet::empty(),
+        Overrides::Permissions => permissions | CapabilitySet::FSETID,
+        Overrides::PermissionsNotSetIds => permissions,
+    }
 }
 
 /// Back to the process, from wherever: the user first, who gives the capabilities back.
@@ -225,7 +232,7 @@ mod tests {
     use super::*;
 
     fn user(uid: u32) -> Arc<Credentials> {
-        Arc::new(Credentials { uid, gid: uid + 1, groups: vec![uid + 2, uid + 3] })
+        Arc::new(Credentials { uid, gid: uid + 1, groups: vec![uid + 2, uid + 3], overrides: Overrides::Nothing })
     }
 
     /// Real, effective, saved and filesystem user and group, groups, effective capabilities, as the kernel tells.
@@ -320,18 +327,34 @@ mod tests {
         let process = status();
         assert_eq!(assume(Some(&user(1000))), Err(Errno::EIO), "outside a turn");
         let turn = Turn::begin();
-        for credentials in [
-            Credentials { uid: !0, gid: 1, groups: vec![] },
-            Credentials { uid: 1, gid: !0, groups: vec![] },
-            Credentials { uid: 1, gid: 1, groups: vec![!0] },
-            Credentials { uid: 1, gid: 1, groups: vec![1; 70_000] },
-        ] {
-            assert_eq!(assume(Some(&Arc::new(credentials))), Err(Errno::EPERM));
+        for (uid, gid, groups) in [(!0, 1, vec![]), (1, !0, vec![]), (1, 1, vec![!0]), (1, 1, vec![1; 70_000])] {
+            let nobody = Credentials { uid, gid, groups, overrides: Overrides::Nothing };
+            assert_eq!(assume(Some(&Arc::new(nobody))), Err(Errno::EPERM));
         }
         assume(Some(&user(1000))).unwrap();
         assert_eq!(status(), expected(1000), "and it can be somebody after that");
         drop(turn);
         assert_eq!(status(), process);
+    }
+
+    #[test]
+    fn overrides_are_capabilities_over_files_alone() {
+        if !can_switch() {
+            return;
+        }
+        // CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER are 0 to 3, FSETID is 4.
+        for (overrides, effective) in [(Overrides::Permissions, 0x1f), (Overrides::PermissionsNotSetIds, 0xf)] {
+            let process = status();
+            let turn = Turn::begin();
+            assume(Some(&Arc::new(Credentials { overrides, ..(*user(1000)).clone() }))).unwrap();
+            let mut expected = expected(1000);
+            expected[3] = format!("{effective:016x}");
+            assert_eq!(status(), expected);
+            assume(Some(&user(1000))).unwrap();
+            assert_eq!(status()[3], "0".repeat(16));
+            drop(turn);
+            assert_eq!(status(), process);
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //! - `dispatch`: which function answers which message, and which messages change something;
 //! - `namespace` (version, attach, walk, clunk), `file` (open, create, read, write, sync), `directory` (entries made,
 //!   listed, moved and removed), `attributes` (of files and of the filesystem): the answers themselves;
-//! - `attach` (on what terms fids are used) and `identity` (as whom the thread reaches the files);
+//! - `export` (what is offered, and who attaches as whom), `users` (this machine's) and `ids` (a client's numbers for
+//!   them), `attach` (on what terms fids are used) and `identity` (as whom the thread reaches the files);
 //! - `fid`: what a fid stands for, and the table of them; `request`: a reply's way into its space;
 //! - `observer`: who wants to see requests and replies, for metrics or a log; `peer`: who is at the other end.
 //!
@@ -25,20 +26,25 @@ mod attach;
 mod attributes;
 mod directory;
 mod dispatch;
+mod export;
 mod fid;
 mod file;
 mod identity;
+mod ids;
 mod namespace;
 mod observer;
 mod peer;
 mod request;
 mod session;
+mod users;
 
 use std::sync::Arc;
 
-use self::observer::SessionNumbers;
+use self::{export::Exports, observer::SessionNumbers};
 pub use self::{
-    identity::{Credentials, SwitchError, Turn, prepare},
+    export::{Export, ExportError, Identity, NOBODY, Squash, Terms},
+    identity::{SwitchError, Turn},
+    ids::{IdMap, IdMapError, IdRange},
     observer::{Exchange, Limit, Observer, Observers},
     peer::Peer,
     session::{Counters, Session},
@@ -55,7 +61,7 @@ pub const MOST_MSIZE: u32 = 16 << 20;
 pub struct ServerOptions {
     /// The largest message that it agrees to, in bytes; taken into [`LEAST_MSIZE`]..=[`MOST_MSIZE`].
     pub max_msize: u32,
-    /// Refuse with `EROFS` whatever would change the filesystem?
+    /// Refuse with `EROFS` whatever would change a filesystem?
     pub read_only: bool,
     /// How many fids one session may have at a time.
     pub max_fids: usize,
@@ -70,18 +76,34 @@ impl Default for ServerOptions {
     }
 }
 
-/// A filesystem offered to any number of clients.
+/// Filesystems offered to any number of clients.
 pub struct Server {
-    backend: Arc<dyn Backend>,
+    exports: Exports,
     options: ServerOptions,
     session_numbers: SessionNumbers,
 }
 
 impl Server {
-    /// Offers `backend`.
-    pub fn new(backend: Arc<dyn Backend>, mut options: ServerOptions) -> Arc<Self> {
+    /// Offers `backend` to everyone: all that a client asks for is done as this process.
+    pub fn new(backend: Arc<dyn Backend>, options: ServerOptions) -> Arc<Self> {
+        let terms = Terms { read_only: options.read_only, ..Terms::default() };
+        Self::offering(Exports::one(Export::new(backend, terms)), options)
+    }
+
+    /// Offers several filesystems, each on its own terms.
+    ///
+    /// # Errors
+    /// There is none, two have one name, or clients are to act as users and this process cannot.
+    pub fn with_exports(mut exports: Vec<Export>, options: ServerOptions) -> Result<Arc<Self>, ExportError> {
+        for export in &mut exports {
+            export.terms.read_only |= options.read_only;
+        }
+        Ok(Self::offering(Exports::new(exports)?, options))
+    }
+
+    fn offering(exports: Exports, mut options: ServerOptions) -> Arc<Self> {
         options.max_msize = options.max_msize.clamp(LEAST_MSIZE, MOST_MSIZE);
-        Arc::new(Self { backend, options, session_numbers: SessionNumbers::default() })
+        Arc::new(Self { exports, options, session_numbers: SessionNumbers::default() })
     }
 
     /// Begins a conversation with a client of this process.
@@ -101,6 +123,6 @@ impl Server {
 
     /// Does no request ever wait for anything slower than memory?
     pub fn never_waits(&self) -> bool {
-        self.backend.never_waits()
+        self.exports.never_wait()
     }
 }

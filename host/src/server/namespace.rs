@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use ninering_wire::{Errno, HEADER_LEN, NOFID, NONUNAME, Name, Qids, Rmessage, Str, VERSION_9P2000L, VERSION_UNKNOWN};
+use ninering_wire::{Errno, HEADER_LEN, NOFID, Name, Qids, Rmessage, Str, VERSION_9P2000L, VERSION_UNKNOWN};
 use smallvec::SmallVec;
 
 use super::{
     LEAST_MSIZE, Session,
-    attach::Attach,
+    export::Claim,
     fid::{Fid, Place},
     request::Request,
 };
-use crate::backend::{NodeRef, User};
+use crate::backend::NodeRef;
 
 impl Session {
     /// `Tversion`: begins the session anew, whatever comes of it. `EINVAL` for an `msize` below [`LEAST_MSIZE`].
@@ -47,11 +47,10 @@ impl Session {
             return Err(Errno::EBADF);
         }
         self.fids.check_free(fid)?;
-        let user = User { uid: (n_uname != NONUNAME).then_some(n_uname), name: uname.to_vec() };
-        let root = self.server.backend.attach(&user, aname)?;
+        let claim = Claim { name: uname, number: n_uname, peer: &self.peer };
+        let (attach, root) = self.server.exports.attach(&claim, aname)?;
         let qid = root.qid();
-        let attach = Attach { acts_as: None, read_only: self.server.options.read_only };
-        self.fids.insert(fid, Fid::new(root, Arc::new(attach), None))?;
+        self.fids.insert(fid, Fid::new(root, attach, None))?;
         request.answer(&Rmessage::Rattach { qid })
     }
 

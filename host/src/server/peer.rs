@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use super::Credentials;
+use crate::backend::Credentials;
 
 /// The other end of a session's connection, as the system names it: what a client says of itself is not in here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -26,7 +26,7 @@ use crate::payload::Payload;
 pub struct Session {
     pub(super) server: Arc<Server>,
     pub(super) fids: FidTable,
-    peer: Peer,
+    pub(super) peer: Peer,
     /// What was agreed on, 0 before that. Read-locked by each request, so that a `Tversion` has the session alone.
     msize: RwLock<u32>,
     requests: AtomicU64,
@@ -205,6 +205,13 @@ impl Session {
     pub(super) fn fid(&self, request: &Request, number: u32) -> Result<Arc<Fid>, Errno> {
         let fid = self.fids.get(number)?;
         fid.attach.begin(request.changes)?;
+        Ok(fid)
+    }
+
+    /// As [`Self::fid`], of a `Twrite`.
+    pub(super) fn fid_to_write(&self, number: u32) -> Result<Arc<Fid>, Errno> {
+        let fid = self.fids.get(number)?;
+        fid.attach.begin_writing()?;
         Ok(fid)
     }
 

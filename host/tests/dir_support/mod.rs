@@ -66,7 +66,7 @@ pub(crate) fn serve(path: &Path, options: DirOptions) -> NodeRef {
 }
 
 pub(crate) fn attach(backend: &DirBackend, aname: &str) -> Result<NodeRef, Errno> {
-    backend.attach(&User { uid: None, name: Vec::new() }, aname.as_bytes())
+    backend.attach(&User::default(), aname.as_bytes())
 }
 
 pub(crate) fn name(name: &(impl AsRef<[u8]> + ?Sized)) -> Name<'_> {
