@@ -53,6 +53,8 @@ fn one_of_each(fid: u32) -> Vec<Tmessage<'static>> {
         Tmessage::Tsetattr { fid, attributes: SetAttributes::default() },
         Tmessage::Treaddir { fid, offset: 0, count: 1000 },
         Tmessage::Tfsync { fid, datasync: 0 },
+        Tmessage::Txattrwalk { fid, newfid: 70_000, name: Str(b"user.a") },
+        Tmessage::Txattrcreate { fid, name: Str(b"user.a"), size: 10, flags: 0 },
         Tmessage::Tlink { dfid: fid, fid, name },
         Tmessage::Tmkdir { dfid: fid, name, mode: 0o755, gid: 0 },
         Tmessage::Trenameat { olddirfid: fid, oldname: name, newdirfid: fid, newname: name },
@@ -69,8 +71,6 @@ fn one_of_each(fid: u32) -> Vec<Tmessage<'static>> {
 fn unsupported(fid: u32) -> Vec<Tmessage<'static>> {
     let lock = Lock { kind: LockType::Read, start: 0, length: 0, proc_id: 1, client_id: Str(b"client") };
     vec![
-        Tmessage::Txattrwalk { fid, newfid: fid, name: Str(b"user.a") },
-        Tmessage::Txattrcreate { fid, name: Str(b"user.a"), size: 10, flags: 0 },
         Tmessage::Tlock { fid, kind: LockType::Write, flags: 0, start: 0, length: 0, proc_id: 1, client_id: Str(b"") },
         Tmessage::Tgetlock { fid, lock },
         Tmessage::Tauth { afid: fid, uname: Str(b""), aname: Str(b""), n_uname: 0 },
@@ -400,6 +400,7 @@ fn replies_fit_what_was_said_to_be_enough() {
         (1, Tmessage::Treadlink { fid: link }),
         (0, Tmessage::Twalk { fid, newfid: 5, names: Names::collect([Str(b".."); 16]).unwrap() }),
         (0, Tmessage::Tlopen { fid: 5, flags: RDONLY }),
+        (0, Tmessage::Txattrwalk { fid, newfid: 6, name: Str(b"") }),
         (0, Tmessage::Twrite { fid: file, offset: 0, count: 0 }),
         (0, Tmessage::Tversion { msize: 8192, version: "9P2000.L".into() }),
     ] {
@@ -435,6 +436,7 @@ fn read_only_servers_change_nothing() {
         Tmessage::Trenameat { olddirfid: fid, oldname: Str(b"file"), newdirfid: fid, newname: name },
         Tmessage::Tunlinkat { dirfid: fid, name: Str(b"file"), flags: 0 },
         Tmessage::Tunlinkat { dirfid: fid, name: Str(b"d"), flags: 0x200 },
+        Tmessage::Txattrcreate { fid: file, name: Str(b"user.a"), size: 1, flags: 0 },
         Tmessage::Tlopen { fid: file, flags: WRONLY },
         Tmessage::Tlopen { fid: file, flags: RDWR },
         Tmessage::Tlopen { fid: file, flags: RDONLY | TRUNC },

@@ -90,7 +90,7 @@ fn request<'a>((kind, [fid, other], [name, second], [one, two, three], names): &
             Tmessage::Tsetattr { fid, attributes }
         }
         9 => Tmessage::Txattrwalk { fid, newfid: other, name },
-        10 => Tmessage::Txattrcreate { fid, name, size: *one, flags: 0 },
+        10 => Tmessage::Txattrcreate { fid, name, size: *one % 100_000, flags: count % 5 },
         11 => Tmessage::Treaddir { fid, offset: *one, count },
         12 => Tmessage::Tfsync { fid, datasync: flags },
         13 => Tmessage::Tlock {

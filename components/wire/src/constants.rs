@@ -134,3 +134,17 @@ pub mod lock {
     pub const FLAGS_BLOCK: u32 = 1;
     pub const FLAGS_RECLAIM: u32 = 2;
 }
+
+/// Extended attributes: flags of `Txattrcreate` (`XATTR_*` of `setxattr(2)`), and how large they can be.
+pub mod xattr {
+    /// Fail with `EEXIST` where there is one of that name.
+    pub const CREATE: u32 = 1;
+    /// Fail with `ENODATA` where there is none of that name. With a size of 0, Linux's client means: remove it.
+    pub const REPLACE: u32 = 2;
+    /// The longest name, in bytes.
+    pub const NAME_MAX: usize = 255;
+    /// The longest value, in bytes.
+    pub const SIZE_MAX: usize = 65_536;
+    /// The longest list of names, in bytes, each with the NUL behind it.
+    pub const LIST_MAX: usize = 65_536;
+}

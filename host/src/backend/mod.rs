@@ -9,6 +9,7 @@
 mod dir;
 mod mem;
 mod user;
+mod xattr_name;
 
 use std::{any::Any, sync::Arc};
 
@@ -18,6 +19,7 @@ pub use self::{
     dir::{DirBackend, DirError, DirOptions},
     mem::{MemBackend, MemLimits},
     user::{Credentials, Overrides, User},
+    xattr_name::XattrName,
 };
 use crate::payload::Payload;
 
@@ -116,6 +118,32 @@ pub trait Node: Any + Send + Sync {
     /// Removes `name` from this directory: a directory where `directory` says so, anything else where not.
     fn unlink(&self, name: Name<'_>, directory: bool) -> Result<(), Errno> {
         Err(Errno::ENOTDIR)
+    }
+
+    /// The value of the extended attribute `name`: all of it, as it was at one moment.
+    ///
+    /// # Errors
+    /// `ENODATA` where there is none, `EOPNOTSUPP` where there can be none of that name.
+    fn xattr(&self, name: XattrName<'_>) -> Result<Vec<u8>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// The names of the extended attributes, each with a NUL behind it, as `listxattr(2)` tells them.
+    fn list_xattrs(&self) -> Result<Vec<u8>, Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Sets an extended attribute. `flags` are those of [`ninering_wire::xattr`]; `value` may be empty.
+    ///
+    /// # Errors
+    /// As `setxattr(2)`: `EEXIST` and `ENODATA` as `flags` say, `ENOSPC`, `EOPNOTSUPP`, `EPERM`.
+    fn set_xattr(&self, name: XattrName<'_>, value: &[u8], flags: u32) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Removes an extended attribute; `ENODATA` where there is none.
+    fn remove_xattr(&self, name: XattrName<'_>) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
     }
 
     /// The figures of the filesystem that this file lies in.

@@ -127,6 +127,9 @@ impl Session {
     pub(super) fn remove(&self, request: &Request, fid: u32) -> Result<usize, Errno> {
         let fid = self.fids.remove(fid)?;
         fid.attach.begin(request.changes)?;
+        if fid.xattr().is_some() {
+            return Err(Errno::EBADF);
+        }
         let place = place_of(&fid)?;
         place.directory.unlink(Name::new(&place.name)?, fid.node.qid().kind.is_dir())?;
         request.answer(&Rmessage::Rremove {})

@@ -1,8 +1,10 @@
 //! Which function answers which message.
 
+use std::sync::Arc;
+
 use ninering_wire::{Errno, Rmessage, Tmessage, lopen};
 
-use super::{Session, request::Request};
+use super::{Session, fid::Fid, request::Request, xattr::XattrFid};
 
 /// Answers `message`: writes the reply and tells its length, or returns the error for an `Rlerror`.
 pub(super) fn dispatch(session: &Session, request: &Request, message: &Tmessage<'_>) -> Result<usize, Errno> {
@@ -46,10 +48,10 @@ pub(super) fn dispatch(session: &Session, request: &Request, message: &Tmessage<
         Tmessage::Treadlink { fid } => session.readlink(request, fid),
         Tmessage::Tstatfs { fid } => session.statfs(request, fid),
 
-        Tmessage::Txattrwalk { .. }
-        | Tmessage::Txattrcreate { .. }
-        | Tmessage::Tlock { .. }
-        | Tmessage::Tgetlock { .. } => Err(Errno::EOPNOTSUPP),
+        Tmessage::Txattrwalk { fid, newfid, name } => session.xattrwalk(request, fid, newfid, &name),
+        Tmessage::Txattrcreate { fid, name, size, flags } => session.xattrcreate(request, fid, &name, size, flags),
+
+        Tmessage::Tlock { .. } | Tmessage::Tgetlock { .. } => Err(Errno::EOPNOTSUPP),
     }
 }
 
@@ -63,11 +65,14 @@ fn may_wait(session: &Session, message: &Tmessage<'_>) -> bool {
         | Tmessage::Tattach { .. }
         | Tmessage::Tflush { .. }
         | Tmessage::Twalk { .. }
-        | Tmessage::Tclunk { .. }
         | Tmessage::Tgetattr { .. }
         | Tmessage::Tstatfs { .. }
         | Tmessage::Treadlink { .. }
         | Tmessage::Tread { .. } => return false,
+        Tmessage::Tclunk { fid } => {
+            let sets_xattr = |fid: Arc<Fid>| fid.xattr().is_some_and(XattrFid::is_incoming) && !fid.node.never_waits();
+            return session.fids.get_any(fid).is_ok_and(sets_xattr);
+        }
         Tmessage::Tlock { .. } | Tmessage::Tgetlock { .. } => return true,
         Tmessage::Tlopen { fid, flags } => {
             if flags & lopen::TRUNC == 0 {

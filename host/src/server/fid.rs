@@ -13,7 +13,7 @@ use ninering_wire::{Attributes, Errno, NOFID, SetAttributes, lopen};
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
-use super::attach::Attach;
+use super::{attach::Attach, xattr::XattrFid};
 use crate::backend::{NodeRef, OpenRef};
 
 /// An open file, with what its `Tlopen` allows.
@@ -62,17 +62,40 @@ pub(super) struct Fid {
     opening: Mutex<()>,
     /// Unknown for an export's root and for what was reached by `..`.
     pub(super) place: Mutex<Option<Place>>,
+    /// Where it stands for an extended attribute of the file instead.
+    xattr: Option<Box<XattrFid>>,
 }
 
 impl Fid {
     /// A fid for a file that is not open.
     pub(super) fn new(node: NodeRef, attach: Arc<Attach>, place: Option<Place>) -> Arc<Self> {
-        Arc::new(Self { node, attach, opened: OnceLock::new(), opening: Mutex::new(()), place: Mutex::new(place) })
+        Self::with(node, attach, place, OnceLock::new(), None)
     }
 
     /// A fid for an open file.
     pub(super) fn with_opened(node: NodeRef, attach: Arc<Attach>, place: Place, opened: Opened) -> Arc<Self> {
-        Arc::new(Self { node, attach, opened: opened.into(), opening: Mutex::new(()), place: Mutex::new(Some(place)) })
+        Self::with(node, attach, Some(place), opened.into(), None)
+    }
+
+    /// A fid for an extended attribute of what this one stands for.
+    pub(super) fn for_xattr(&self, xattr: XattrFid) -> Arc<Self> {
+        let (node, attach) = (Arc::clone(&self.node), Arc::clone(&self.attach));
+        Self::with(node, attach, None, OnceLock::new(), Some(Box::new(xattr)))
+    }
+
+    fn with(
+        node: NodeRef,
+        attach: Arc<Attach>,
+        place: Option<Place>,
+        opened: OnceLock<Opened>,
+        xattr: Option<Box<XattrFid>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { node, attach, opened, opening: Mutex::default(), place: Mutex::new(place), xattr })
+    }
+
+    /// The extended attribute that it stands for, where it stands for one.
+    pub(super) fn xattr(&self) -> Option<&XattrFid> {
+        self.xattr.as_deref()
     }
 
     /// The file's attributes, as its client is to see them.
@@ -136,16 +159,21 @@ impl FidTable {
         Self { fids: RwLock::default(), limit }
     }
 
-    /// What `number` stands for; `EBADF` where it is unknown. For requests, [`Session::fid`](super::Session::fid) is
-    /// the way to it.
+    /// What `number` stands for, if that is a file; `EBADF` where it is an extended attribute, or unknown. For requests,
+    /// [`Session::fid`](super::Session::fid) is the way to it.
     pub(super) fn get(&self, number: u32) -> Result<Arc<Fid>, Errno> {
+        self.fids.read().file(number).cloned()
+    }
+
+    /// What `number` stands for, whatever it is; `EBADF` where it is unknown.
+    pub(super) fn get_any(&self, number: u32) -> Result<Arc<Fid>, Errno> {
         self.fids.read().get(number).cloned().ok_or(Errno::EBADF)
     }
 
     /// [`Self::get`] and [`Self::check_free`] of another number in one.
     pub(super) fn get_and_check_free(&self, number: u32, free: u32) -> Result<Arc<Fid>, Errno> {
         let fids = self.fids.read();
-        let fid = fids.get(number).ok_or(Errno::EBADF)?;
+        let fid = fids.file(number)?;
         fids.check_free(free)?;
         Ok(Arc::clone(fid))
     }
@@ -208,6 +236,10 @@ impl FidTable {
 impl Fids {
     fn get(&self, number: u32) -> Option<&Arc<Fid>> {
         if number < DENSE { self.dense.get(number as usize).and_then(Option::as_ref) } else { self.sparse.get(&number) }
+    }
+
+    fn file(&self, number: u32) -> Result<&Arc<Fid>, Errno> {
+        self.get(number).filter(|fid| fid.xattr.is_none()).ok_or(Errno::EBADF)
     }
 
     fn check_free(&self, number: u32) -> Result<(), Errno> {

@@ -63,15 +63,19 @@ impl Session {
 
     /// `Tread`; no more bytes than fit a message.
     pub(super) fn read(&self, request: &Request, fid: u32, offset: u64, count: u32) -> Result<usize, Errno> {
-        let fid = self.fid(request, fid)?;
-        let file = fid.opened()?.readable()?;
+        let fid = self.any_fid(request, fid)?;
         check_range(offset, count)?;
-        let space = request.payload_space(count);
-        let read = match request.now {
-            Some(now) if !fid.node.never_waits() => file.read_now(offset, &space)?.ok_or_else(|| now.put_off())?,
-            _ => file.read(offset, &space)?,
+        let read = if let Some(xattr) = fid.xattr() {
+            xattr.read(request, offset, count)?
+        } else {
+            let file = fid.opened()?.readable()?;
+            let space = request.payload_space(count);
+            let read = match request.now {
+                Some(now) if !fid.node.never_waits() => file.read_now(offset, &space)?.ok_or_else(|| now.put_off())?,
+                _ => file.read(offset, &space)?,
+            };
+            read.min(space.len())
         };
-        let read = read.min(space.len());
         self.count_read(read);
         request.answer_with_payload(&Rmessage::Rread { count: read as u32 }, read)
     }
@@ -79,9 +83,13 @@ impl Session {
     /// `Twrite`.
     pub(super) fn write(&self, request: &Request, fid: u32, offset: u64, count: u32) -> Result<usize, Errno> {
         let fid = self.fid_to_write(fid)?;
-        let file = fid.opened()?.writable()?;
         check_range(offset, count)?;
-        let written = if count == 0 { 0 } else { file.write(offset, request.payload)?.min(count as usize) };
+        let written = if let Some(xattr) = fid.xattr() {
+            xattr.write(request, offset)?
+        } else {
+            let file = fid.opened()?.writable()?;
+            if count == 0 { 0 } else { file.write(offset, request.payload)?.min(count as usize) }
+        };
         self.count_written(written);
         request.answer(&Rmessage::Rwrite { count: written as u32 })
     }

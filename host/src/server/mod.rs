@@ -8,7 +8,8 @@
 //! - `session`: what a client can do wrong before its message means anything (sizes, tags, no `Tversion` yet);
 //! - `dispatch`: which function answers which message, and which messages change something;
 //! - `namespace` (version, attach, walk, clunk), `file` (open, create, read, write, sync), `directory` (entries made,
-//!   listed, moved and removed), `attributes` (of files and of the filesystem): the answers themselves;
+//!   listed, moved and removed), `attributes` (of files and of the filesystem), `xattr` (extended ones): the
+//!   answers themselves;
 //! - `export` (what is offered, and who attaches as whom), `users` (this machine's) and `ids` (a client's numbers for
 //!   them), `attach` (on what terms fids are used) and `identity` (as whom the thread reaches the files);
 //! - `fid`: what a fid stands for, and the table of them; `request`: a reply's way into its space;
@@ -16,7 +17,7 @@
 //!
 //! Nothing that a client sends is trusted, and what a backend returns is checked where a peer could be hurt by it.
 //!
-//! What it does not do: authentication (`Tauth` is refused, so `afid` must be `NOFID`), extended attributes and locks
+//! What it does not do: authentication (`Tauth` is refused, so `afid` must be `NOFID`), locks
 //! (`EOPNOTSUPP`), and putting replies into an order: who calls it for several requests at once answers a `Tflush`
 //! after its victim.
 //!
@@ -37,6 +38,7 @@ mod peer;
 mod request;
 mod session;
 mod users;
+mod xattr;
 
 use std::sync::Arc;
 

@@ -99,9 +99,14 @@ impl Session {
         request.answer(&Rmessage::Rwalk { qids })
     }
 
-    /// `Tclunk`. What is open is closed when the last request that uses it ends.
+    /// `Tclunk`. What is open is closed when the last request that uses it ends. The fid is forgotten even where an
+    /// extended attribute that was written by it cannot be set.
     pub(super) fn clunk(&self, request: &Request, fid: u32) -> Result<usize, Errno> {
-        self.fids.remove(fid)?;
+        let fid = self.fids.remove(fid)?;
+        if let Some(xattr) = fid.xattr() {
+            fid.attach.begin(request.changes)?;
+            xattr.finish(&fid.node)?;
+        }
         request.answer(&Rmessage::Rclunk {})
     }
 }

@@ -130,6 +130,8 @@ pub(super) fn reply_limit(message: &[u8], msize: u32) -> usize {
         Some(22) => (HEADER_LEN + 2 + PATH_MAX).min(msize as usize),
         // Tgetattr
         Some(24) => HEADER_LEN + 153,
+        // Txattrwalk: size
+        Some(30) => HEADER_LEN + 8,
         // Treaddir, Tread: fid[4] offset[8] count[4]
         Some(40 | 116) => RREAD_LEN + payload_limit(u32_at(HEADER_LEN + 12), msize),
         // Tversion

@@ -4,7 +4,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -32,6 +32,8 @@ pub struct Session {
     requests: AtomicU64,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
+    /// What fids of extended attributes hold, in bytes.
+    pub(super) xattr_bytes: Arc<AtomicUsize>,
     watch: Option<Box<Watch>>,
 }
 
@@ -66,6 +68,7 @@ impl Session {
             requests: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
+            xattr_bytes: Arc::default(),
             watch: None,
         }
     }
@@ -208,9 +211,16 @@ impl Session {
         Ok(fid)
     }
 
-    /// As [`Self::fid`], of a `Twrite`.
+    /// As [`Self::fid`], of a number that may stand for an extended attribute instead.
+    pub(super) fn any_fid(&self, request: &Request, number: u32) -> Result<Arc<Fid>, Errno> {
+        let fid = self.fids.get_any(number)?;
+        fid.attach.begin(request.changes)?;
+        Ok(fid)
+    }
+
+    /// As [`Self::any_fid`], of a `Twrite`.
     pub(super) fn fid_to_write(&self, number: u32) -> Result<Arc<Fid>, Errno> {
-        let fid = self.fids.get(number)?;
+        let fid = self.fids.get_any(number)?;
         fid.attach.begin_writing()?;
         Ok(fid)
     }

@@ -433,6 +433,53 @@ impl Client {
         removed
     }
 
+    /// Makes a new fid of an extended attribute, or of their list, and tells its size too.
+    pub fn xattrwalk(&mut self, fid: u32, name: &[u8]) -> Answer<(u32, u64)> {
+        let newfid = fresh();
+        let reply = self.call(&Tmessage::Txattrwalk { fid, newfid, name: Str(name) }, &[])?;
+        match Frame::<Rmessage<'_>>::decode(&reply).expect("a reply").message {
+            Rmessage::Rxattrwalk { size } => Ok((newfid, size)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The value of an extended attribute, read as Linux's client does.
+    pub fn xattr(&mut self, fid: u32, name: &[u8]) -> Answer<Vec<u8>> {
+        let (newfid, size) = self.xattrwalk(fid, name)?;
+        let mut value = Vec::new();
+        while (value.len() as u64) < size {
+            let piece = self.read(newfid, value.len() as u64, 50_000)?;
+            assert!(!piece.is_empty(), "it is as long as it said");
+            value.extend(piece);
+        }
+        assert_eq!(self.read(newfid, size, 10)?, b"");
+        self.clunk(newfid)?;
+        Ok(value)
+    }
+
+    /// The names of a file's extended attributes, sorted.
+    pub fn xattrs(&mut self, fid: u32) -> Answer<Vec<String>> {
+        let list = self.xattr(fid, b"")?;
+        let names = list.split_inclusive(|&byte| byte == 0).map(|name| name.strip_suffix(&[0]).expect("a NUL"));
+        let mut names: Vec<_> = names.map(|name| String::from_utf8(name.to_vec()).expect("UTF-8")).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Sets an extended attribute as Linux's client does.
+    pub fn set_xattr(&mut self, fid: u32, name: &[u8], value: &[u8], flags: u32) -> Answer<()> {
+        let clone = fresh();
+        self.walk(fid, clone, &[])?;
+        let created =
+            self.done(&Tmessage::Txattrcreate { fid: clone, name: Str(name), size: value.len() as u64, flags });
+        let mut written = 0;
+        while created.is_ok() && written < value.len() {
+            let piece = &value[written..value.len().min(written + 50_000)];
+            written += self.write(clone, written as u64, piece)? as usize;
+        }
+        created.and(self.clunk(clone))
+    }
+
     pub fn statfs(&mut self, fid: u32) -> Answer<Statfs> {
         let reply = self.call(&Tmessage::Tstatfs { fid }, &[])?;
         match Frame::<Rmessage<'_>>::decode(&reply).expect("a reply").message {

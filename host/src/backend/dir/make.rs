@@ -101,12 +101,18 @@ impl DirNode {
             mode::IFDIR => return Err(Errno::EPERM),
             _ => FileType::from_raw_mode(mode),
         };
-        if matches!(file_type, FileType::Unknown | FileType::Symlink) {
-            return Err(Errno::EINVAL);
-        }
+        let device = match file_type {
+            FileType::Unknown | FileType::Symlink => return Err(Errno::EINVAL),
+            // The kernel would cut off the upper bits, which makes it another device.
+            FileType::CharacterDevice | FileType::BlockDevice if major >= 1 << 12 || minor >= 1 << 20 => {
+                return Err(Errno::EINVAL);
+            }
+            FileType::CharacterDevice | FileType::BlockDevice => makedev(major, minor),
+            _ => 0,
+        };
         let since = now();
         let at_first = Mode::from_raw_mode(mode & AT_FIRST);
-        rustix::fs::mknodat(self, name.as_bytes(), file_type, at_first, makedev(major, minor)).map_err(wire)?;
+        rustix::fs::mknodat(self, name.as_bytes(), file_type, at_first, device).map_err(wire)?;
         self.made(name, file_type, since, mode, gid)
     }
 

@@ -1,8 +1,8 @@
 //! `dir:`: a directory of the host, and nothing outside it.
 //!
 //! - [`DirBackend`] is the export; `export` holds what all its nodes share.
-//! - `node` is a file or directory of it: an `O_PATH` descriptor. `change` and `make` are the parts of it that change
-//!   attributes, and that make new files.
+//! - `node` is a file or directory of it: an `O_PATH` descriptor. `change`, `xattr` and `make` are the parts of it that
+//!   change attributes, that know extended ones, and that make new files.
 //! - `file` and `directory` are the two kinds of open file.
 //! - `known` spares a walk from opening the directories on its way again.
 //! - `device` keeps the inode numbers of several filesystems apart, `flags` translates those of an open.
@@ -34,6 +34,7 @@ mod flags;
 mod known;
 mod make;
 mod node;
+mod xattr;
 
 use std::{
     io,

@@ -19,7 +19,7 @@ use super::{
     flags::{open_flags, would_change},
     wire,
 };
-use crate::backend::{Node, NodeRef, OpenRef};
+use crate::backend::{Node, NodeRef, OpenRef, XattrName};
 
 /// A file, held open by an `O_PATH` descriptor: by which it can be named to the kernel, but neither read nor written.
 pub(super) struct DirNode {
@@ -109,6 +109,11 @@ impl DirNode {
         let node: &dyn Any = node;
         let node = node.downcast_ref::<Self>().filter(|node| Arc::ptr_eq(&node.export, &self.export));
         node.ok_or(Errno::EXDEV)
+    }
+
+    /// The descriptor (`O_PATH`) that holds it.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
     }
 
     /// The export that it belongs to.
@@ -308,6 +313,22 @@ impl Node for DirNode {
             known.forget(self, name);
         }
         Ok(())
+    }
+
+    fn xattr(&self, name: XattrName<'_>) -> Result<Vec<u8>, Errno> {
+        self.read_xattr(name)
+    }
+
+    fn list_xattrs(&self) -> Result<Vec<u8>, Errno> {
+        self.read_xattr_names()
+    }
+
+    fn set_xattr(&self, name: XattrName<'_>, value: &[u8], flags: u32) -> Result<(), Errno> {
+        self.write_xattr(name, value, flags)
+    }
+
+    fn remove_xattr(&self, name: XattrName<'_>) -> Result<(), Errno> {
+        self.erase_xattr(name)
     }
 
     fn statfs(&self) -> Result<Statfs, Errno> {

@@ -9,7 +9,7 @@ use ninering_wire::{Attributes, Errno, Qid, QidType, getattr};
 use parking_lot::{Mutex, RwLock};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Filesystem, data::Data, directory::Directory};
+use super::{Filesystem, data::Data, directory::Directory, xattr::Xattrs};
 
 /// The most names that a file can have, as on ext4.
 pub(super) const LINK_MAX: u64 = 65_000;
@@ -45,6 +45,7 @@ pub(super) struct Stored {
     pub(super) mtime: Time,
     pub(super) ctime: Time,
     btime: Time,
+    pub(super) xattrs: Xattrs,
 }
 
 impl Stored {
@@ -109,7 +110,8 @@ impl Inode {
     ) -> Arc<Self> {
         let now = Time::now();
         let nlink = if matches!(content, Content::Directory(_)) { 2 } else { 1 };
-        let stored = Stored { mode, uid, gid, nlink, atime: now, mtime: now, ctime: now, btime: now };
+        let stored =
+            Stored { mode, uid, gid, nlink, atime: now, mtime: now, ctime: now, btime: now, xattrs: Xattrs::default() };
         Arc::new(Self {
             filesystem: Arc::clone(filesystem),
             number: filesystem.space.next_number(),
@@ -237,6 +239,7 @@ impl Drop for Inode {
     fn drop(&mut self) {
         let space = &self.filesystem.space;
         space.return_inode();
+        self.stored.get_mut().xattrs.clear(space);
         match &mut self.content {
             Content::File(data) => space.return_bytes(data.get_mut().allocated()),
             Content::Symlink(target) => space.return_bytes(target.len() as u64),

@@ -1,14 +1,16 @@
 //! A filesystem in memory, gone with its last user.
 //!
 //! Complete enough to hold and build a source tree: files (sparse ones too), directories, symbolic and hard links,
-//! special files as plain inodes, permissions, owners and times, and rename, unlink and link as POSIX has them.
+//! special files as plain inodes, permissions, owners, times and extended attributes, and rename, unlink and link as
+//! POSIX has them.
 //!
 //! What it does not do: *enforce* permissions. It records who owns a file and what its mode is, but whoever has
 //! attached may do anything: it belongs to the process that it lives in. The one thing that it derives from a user is
-//! that set-id bits go when somebody other than user 0 writes to a file.
+//! that set-id bits go when somebody other than user 0 writes to a file. POSIX ACLs are kept for a client that goes by
+//! them; here they are attributes like others, and new files inherit none.
 //!
 //! Where to look: `data` (a file's bytes), `directory` (entries), `inode` (what both hang on, attributes), `node` (the
-//! operations), `rename` (the one that takes more than two locks), `space` (limits).
+//! operations), `rename` (the one that takes more than two locks), `space` (limits), `xattr` (extended attributes).
 //!
 //! # Locks
 //! In this order, and never two of a kind but as said: the lock of renames across directories; directories, from the
@@ -21,6 +23,7 @@ mod inode;
 mod node;
 mod rename;
 mod space;
+mod xattr;
 
 use std::sync::Arc;
 
@@ -37,7 +40,7 @@ use super::{Backend, NodeRef, User};
 /// How much a [`MemBackend`] may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct MemLimits {
-    /// Bytes: of files (what is allocated, so holes are free), names and link targets.
+    /// Bytes: of files (what is allocated, so holes are free), names, link targets and extended attributes.
     pub bytes: u64,
     /// Files of all types; each takes a few hundred bytes more.
     pub inodes: u64,

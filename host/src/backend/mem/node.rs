@@ -14,7 +14,7 @@ use super::{
     rename,
 };
 use crate::{
-    backend::{Entry, Node, NodeRef, OpenFile, OpenRef},
+    backend::{Entry, Node, NodeRef, OpenFile, OpenRef, XattrName},
     payload::Payload,
 };
 
@@ -190,6 +190,8 @@ impl Node for MemNode {
         let (kind, content) = match mode & IFMT {
             0 | IFREG => (IFREG, Content::file()),
             kind @ (IFIFO | IFSOCK) => (kind, Content::Special(0)),
+            // As many bits as Linux has for them.
+            IFCHR | IFBLK if device.0 >= 1 << 12 || device.1 >= 1 << 20 => return Err(Errno::EINVAL),
             kind @ (IFCHR | IFBLK) => (kind, Content::Special(rustix::fs::makedev(device.0, device.1))),
             IFDIR => return Err(Errno::EPERM),
             _ => return Err(Errno::EINVAL),
@@ -256,6 +258,22 @@ impl Node for MemNode {
         drop(entries);
         drop(inode);
         Ok(())
+    }
+
+    fn xattr(&self, name: XattrName<'_>) -> Result<Vec<u8>, Errno> {
+        self.inode.xattr(name)
+    }
+
+    fn list_xattrs(&self) -> Result<Vec<u8>, Errno> {
+        Ok(self.inode.xattr_names())
+    }
+
+    fn set_xattr(&self, name: XattrName<'_>, value: &[u8], flags: u32) -> Result<(), Errno> {
+        self.inode.set_xattr(name, value, flags)
+    }
+
+    fn remove_xattr(&self, name: XattrName<'_>) -> Result<(), Errno> {
+        self.inode.remove_xattr(name)
     }
 
     fn statfs(&self) -> Result<Statfs, Errno> {
