@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 #[cfg(feature = "mount")]
 use crate::mount::{self, Mount, MountOptions};
 use crate::{
-    backend::{DirBackend, DirOptions, MemBackend},
+    backend::{Backend, DirBackend, DirOptions, MemBackend},
     listener::Address,
     server::{Server, ServerOptions},
 };
@@ -86,9 +86,17 @@ impl Source {
     /// # Errors
     /// The directory cannot be opened, or the source is a remote server's.
     pub fn server(&self, options: ServerOptions) -> Result<Arc<Server>, OpenError> {
+        Ok(Server::new(self.backend()?, options))
+    }
+
+    /// What a server in this process can offer of it.
+    ///
+    /// # Errors
+    /// The directory cannot be opened, or the source is a remote server's.
+    pub fn backend(&self) -> Result<Arc<dyn Backend>, OpenError> {
         match self {
-            Self::Directory(path) => Ok(Server::new(Arc::new(DirBackend::new(path, DirOptions::default())?), options)),
-            Self::Memory => Ok(Server::new(Arc::new(MemBackend::default()), options)),
+            Self::Directory(path) => Ok(Arc::new(DirBackend::new(path, DirOptions::default())?)),
+            Self::Memory => Ok(Arc::new(MemBackend::default())),
             Self::Remote { .. } => Err(OpenError::NotServable(self.to_string())),
         }
     }

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "mount")]
 mod browse;
+mod exports;
 #[cfg(feature = "mount")]
 mod mounting;
 #[cfg(feature = "mount")]

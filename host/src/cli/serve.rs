@@ -6,47 +6,52 @@ use anyhow::Context;
 use ninering::{
     listener::{Address, Listener},
     server::ServerOptions,
-    source::Source,
 };
 use tokio::sync::watch;
 
-use super::complain;
+use super::{
+    complain,
+    exports::{self, ExportArguments},
+};
 
 /// Serve files over 9P2000.L to Linux's own client, to virtual machines, to other Ninering hosts.
 #[derive(clap::Args)]
-#[command(after_help = "\
-Mount it on Linux with
-  mount -t 9p -o trans=tcp,port=5640,version=9p2000.L,msize=1048576 127.0.0.1 /mnt
-
-Everything runs as the user who runs this. There is no authentication: whoever can connect can use the files.")]
+#[command(after_help = format!("{MOUNTING}\n\n{}", exports::HELP))]
 pub(super) struct Arguments {
-    /// What to serve: dir:PATH or mem:
-    source: Source,
+    #[command(flatten)]
+    exports: ExportArguments,
     /// Where to listen: tcp://HOST:PORT or unix:///PATH. Can be given several times.
     #[arg(short, long, required = true, value_name = "ADDRESS")]
     listen: Vec<Address>,
-    /// Let nobody change anything.
-    #[arg(long)]
-    read_only: bool,
     /// The largest 9P message to agree to, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = ServerOptions::default().max_msize,
           value_parser = clap::value_parser!(u32).range(8192..=16 << 20))]
     msize: u32,
 }
 
+const MOUNTING: &str = "\
+Mount it on Linux with
+  mount -t 9p -o trans=tcp,port=5640,version=9p2000.L,msize=1048576 127.0.0.1 /mnt";
+
 pub(super) fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let options =
-        ServerOptions { read_only: arguments.read_only, max_msize: arguments.msize, ..ServerOptions::default() };
-    let server = arguments.source.server(options)?;
+    let options = ServerOptions { max_msize: arguments.msize, ..ServerOptions::default() };
+    let server = arguments.exports.server(options)?;
+    if arguments.exports.asks_for_peers()
+        && let Some(address) = arguments.listen.iter().find(|address| matches!(address, Address::Tcp(_)))
+    {
+        anyhow::bail!("{address} does not tell who connects: with the identity 'peer', listen on unix:///PATH alone");
+    }
     super::runtime()?.block_on(async {
         let mut listeners = Vec::new();
         for address in &arguments.listen {
             listeners.push(Listener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?);
         }
+        // Clients have applied theirs. (Before, it has its say in who may connect to a Unix socket.)
+        rustix::process::umask(rustix::fs::Mode::empty());
         let (stop, stopped) = watch::channel(());
         let mut serving = tokio::task::JoinSet::new();
         for listener in listeners {
-            eprintln!("ninering: serving {} on {}", arguments.source, listener.local_address());
+            eprintln!("ninering: serving {} on {}", arguments.exports, listener.local_address());
             let (server, mut stopped) = (server.clone(), stopped.clone());
             serving.spawn(listener.serve(server, async move {
                 // An error means that the sender is gone, which means the same.
