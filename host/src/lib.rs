@@ -13,6 +13,7 @@
 //! | [`server`] | the 9P2000.L protocol engine |
 //! | [`backend`] | what it serves: a host directory, a filesystem in memory |
 //! | [`listener`] | the same server for others: tcp and unix sockets |
+//! | [`metrics`] | what servers have done, in numbers |
 //! | [`source`] | all of these by name: `dir:`, `mem:`, `tcp://`, `unix://` |
 //!
 //! Without the feature `mount` the crate is a 9P2000.L server alone and does not depend on wasmtime; nor does its
@@ -22,6 +23,7 @@ pub mod backend;
 pub mod device;
 pub mod lease;
 pub mod listener;
+pub mod metrics;
 #[cfg(feature = "mount")]
 pub mod mount;
 pub mod payload;

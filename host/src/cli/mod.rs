@@ -3,11 +3,14 @@
 #[cfg(feature = "mount")]
 mod browse;
 mod exports;
+mod metrics;
 #[cfg(feature = "mount")]
 mod mounting;
+mod observing;
 #[cfg(feature = "mount")]
 mod run;
 mod serve;
+mod stat;
 
 use std::process::ExitCode;
 
@@ -26,6 +29,7 @@ enum Command {
     #[cfg(feature = "mount")]
     Run(run::Arguments),
     Serve(serve::Arguments),
+    Stat(stat::Arguments),
     #[cfg(feature = "mount")]
     Ls(browse::List),
     #[cfg(feature = "mount")]
@@ -56,6 +60,7 @@ pub(crate) fn main() -> ExitCode {
         #[cfg(feature = "mount")]
         Command::Run(arguments) => run::run(arguments),
         Command::Serve(arguments) => serve::serve(arguments),
+        Command::Stat(arguments) => stat::stat(arguments),
         #[cfg(feature = "mount")]
         Command::Ls(arguments) => browse::list(arguments),
         #[cfg(feature = "mount")]

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::{
     complain,
     exports::{self, ExportArguments},
+    observing::ObservingArguments,
 };
 
 /// Serve files over 9P2000.L to Linux's own client, to virtual machines, to other Ninering hosts.
@@ -27,6 +28,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "BYTES", default_value_t = ServerOptions::default().max_msize,
           value_parser = clap::value_parser!(u32).range(8192..=16 << 20))]
     msize: u32,
+    #[command(flatten)]
+    observing: ObservingArguments,
 }
 
 const MOUNTING: &str = "\
@@ -34,7 +37,9 @@ Mount it on Linux with
   mount -t 9p -o trans=tcp,port=5640,version=9p2000.L,msize=1048576 127.0.0.1 /mnt";
 
 pub(super) fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let options = ServerOptions { max_msize: arguments.msize, ..ServerOptions::default() };
+    let observing = arguments.observing.observing()?;
+    let observers = observing.observers.clone();
+    let options = ServerOptions { max_msize: arguments.msize, observers, ..ServerOptions::default() };
     let server = arguments.exports.server(options)?;
     if arguments.exports.asks_for_peers()
         && let Some(address) = arguments.listen.iter().find(|address| matches!(address, Address::Tcp(_)))
@@ -46,6 +51,7 @@ pub(super) fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
         for address in &arguments.listen {
             listeners.push(Listener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?);
         }
+        observing.begin().await?;
         // Clients have applied theirs. (Before, it has its say in who may connect to a Unix socket.)
         rustix::process::umask(rustix::fs::Mode::empty());
         let (stop, stopped) = watch::channel(());

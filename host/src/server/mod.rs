@@ -42,6 +42,7 @@ mod xattr;
 
 use std::sync::Arc;
 
+pub(crate) use self::observer::request_name;
 use self::{export::Exports, observer::SessionNumbers};
 pub use self::{
     export::{Export, ExportError, Identity, NOBODY, Squash, Terms},

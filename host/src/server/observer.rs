@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ninering_wire::{Errno, HEADER_LEN, Message, Tmessage};
+use ninering_wire::{Errno, HEADER_LEN, Message, Tmessage, legacy};
 use parking_lot::Mutex;
 use tracing::Span;
 
@@ -182,7 +182,8 @@ impl Watch {
         if begins {
             self.observers.tell(|observer| observer.begun());
         }
-        let span = tracing::debug_span!(parent: &self.span, "request", tag = tag(message), message = name(message));
+        let (tag, name) = (tag(message), request_name(kind(message)));
+        let span = tracing::debug_span!(parent: &self.span, "request", tag, message = name);
         Watched { watch: self, message, payload, begun: Instant::now(), told: false, span: span.entered() }
     }
 
@@ -294,6 +295,10 @@ fn tag(message: &[u8]) -> Option<u16> {
     message.get(5..HEADER_LEN)?.try_into().ok().map(u16::from_le_bytes)
 }
 
-fn name(message: &[u8]) -> Option<&'static str> {
-    Tmessage::name_of(kind(message))
+/// The name of the request with this type number, in whatever dialect.
+pub(crate) const fn request_name(kind: u8) -> Option<&'static str> {
+    match Tmessage::name_of(kind) {
+        None => legacy::Tmessage::<legacy::Unix>::name_of(kind),
+        name => name,
+    }
 }
