@@ -9,7 +9,10 @@ mod bindings {
     });
 }
 
-use std::cell::{Cell, RefCell};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use bindings::{
     exports::ninering::fs::{
@@ -17,10 +20,10 @@ use bindings::{
         vfs::{self as wit_vfs, Guest as VfsGuest},
     },
     ninering::fs::{
-        iter::{self, IovIter, add_iter},
+        iter::{self, IovIter, add_iter, submit_iter},
         memory::{self, Region},
         types,
-        virtqueue::{Chain, QueueError, UsedElement, Virtqueue},
+        virtqueue::{Chain, QueueError, Returned, Submitted, UsedChain, Virtqueue},
     },
 };
 use ninering_wire::{Attributes, Errno, Qid, SetAttributes, Statfs, setattr};
@@ -30,7 +33,7 @@ use crate::{
     client::{Reply, Request, Tio},
     error::Error,
     mount::{self, Mount},
-    ring::{AddError, Direction, Extent, Ring, Transfer, Used},
+    ring::{AddError, Direction, Extent, ReplyHeader, Ring, Transfer, Used},
     vfs::{Entry, OpenFlags, Value, Vfs},
 };
 
@@ -49,15 +52,19 @@ thread_local! {
 /// The ring that the host has handed over.
 ///
 /// What costs here is to leave the sandbox. So chains without payload are kept until the next kick, and a kick takes
-/// the used chains along with telling of the new ones: one flight of requests is one call of the host's.
+/// the used chains along with telling of the new ones: one flight of requests is one call of the host's. An
+/// immediate device has nothing to gain from several chains with payload at a time, so there each of them kicks.
 struct HostRing {
     queue: Virtqueue,
     region: Region,
     max_header: u32,
     queue_size: u16,
+    is_immediate: bool,
     waiting: RefCell<Waiting>,
+    /// Chains were added of which the device was not told.
+    to_tell: Cell<bool>,
     /// What the device has returned and nobody has taken.
-    returned: RefCell<Vec<UsedElement>>,
+    returned: RefCell<SmallVec<[Returned; 1]>>,
     /// The last kick has brought all that the device had returned.
     is_fresh: Cell<bool>,
 }
@@ -68,30 +75,12 @@ const MOST_WAITING_HEADER: u32 = 512;
 /// Chains that are added, but of which the host does not know yet.
 #[derive(Default)]
 struct Waiting {
-    chains: SmallVec<[WaitingChain; 4]>,
+    chains: SmallVec<[Chain<'static>; 4]>,
     /// Of all of them, one behind the other.
     headers: Vec<u8>,
 }
 
-#[derive(Clone, Copy)]
-struct WaitingChain {
-    id: u32,
-    header_len: u32,
-    reply_len: u32,
-}
-
 impl Waiting {
-    /// The chains as the host gets them.
-    fn chains(&self) -> SmallVec<[Chain<'_>; 4]> {
-        let mut rest = self.headers.as_slice();
-        let chains = self.chains.iter().map(|&WaitingChain { id, header_len, reply_len }| {
-            let (header, behind) = rest.split_at_checked(header_len as usize).unwrap_or((rest, &[]));
-            rest = behind;
-            Chain { id, header, reply_len }
-        });
-        chains.collect()
-    }
-
     /// Forgets the first so many.
     fn forget(&mut self, count: usize) {
         if count >= self.chains.len() {
@@ -108,17 +97,12 @@ impl HostRing {
     /// Adds what waits, as far as there is room, and takes what the device has returned.
     fn submit(&self) -> Result<(), &'static str> {
         let waiting = &mut *self.waiting.borrow_mut();
-        let returned = &mut *self.returned.borrow_mut();
+        self.to_tell.set(false);
         loop {
-            let submitted = self.queue.submit(&waiting.chains());
-            waiting.forget(submitted.added as usize);
-            let has_returned = !submitted.used.is_empty();
-            if returned.is_empty() {
-                *returned = submitted.used;
-            } else {
-                returned.extend(submitted.used);
-            }
-            match submitted.stopped {
+            let Submitted { added, stopped, returned } = self.queue.submit(&waiting.chains, &waiting.headers);
+            waiting.forget(added as usize);
+            let has_returned = self.take_returned(returned);
+            match stopped {
                 None => return Ok(()),
                 // What has come back has made room.
                 Some(QueueError::Full) if has_returned => {}
@@ -128,6 +112,15 @@ impl HostRing {
                 Some(_) => return Err("the host has refused a request that it can take"),
             }
         }
+    }
+
+    /// Keeps what the device has returned until it is asked for. Tells whether that is something.
+    fn take_returned(&self, returned: Returned) -> bool {
+        let is_something = !returned.chains.is_empty();
+        if is_something {
+            self.returned.borrow_mut().push(returned);
+        }
+        is_something
     }
 
     /// Hands over what waits, for the next chain is not to overtake it.
@@ -161,12 +154,13 @@ impl Ring for HostRing {
         if payload.is_none() && header_len.max(reply_len) <= MOST_WAITING_HEADER {
             let waiting = &mut *self.waiting.borrow_mut();
             waiting.headers.extend_from_slice(header);
-            waiting.chains.push(WaitingChain { id, header_len, reply_len });
+            waiting.chains.push(Chain { id, header_len, out: &[], reply_len, in_: &[] });
             return Ok(());
         }
         self.flush()?;
         // Without payload there is nothing to map, and the iter component need not be asked.
         let Some(Transfer { iter, direction, bytes, max_segments }) = payload else {
+            self.to_tell.set(true);
             return self.queue.add(id, header, &[], reply_len, &[]).map_err(AddError::from);
         };
         let transfer = iter::Transfer { iter, bytes };
@@ -174,7 +168,16 @@ impl Ring for HostRing {
             Direction::Source => (Some(transfer), None),
             Direction::Dest => (None, Some(transfer)),
         };
-        add_iter(&self.queue, id, header, out, reply_len, into, max_segments).map_err(|error| match error {
+        let added = if self.is_immediate {
+            let (added, returned) = submit_iter(&self.queue, id, header, out, reply_len, into, max_segments);
+            self.to_tell.set(false);
+            self.take_returned(returned);
+            added
+        } else {
+            self.to_tell.set(true);
+            add_iter(&self.queue, id, header, out, reply_len, into, max_segments)
+        };
+        added.map_err(|error| match error {
             iter::AddError::Queue(error) => error.into(),
             iter::AddError::Short(bytes) => AddError::Short(bytes),
             iter::AddError::Iter(_) => AddError::Refused(EFAULT),
@@ -183,20 +186,26 @@ impl Ring for HostRing {
 
     fn kick(&self) -> Result<(), &'static str> {
         self.is_fresh.set(true);
-        self.submit()
+        if self.to_tell.get() || !self.waiting.borrow().chains.is_empty() { self.submit() } else { Ok(()) }
     }
 
     fn used(&self, mut take: impl FnMut(Used)) -> Result<(), &'static str> {
         let mut submitted = Ok(());
         if !self.is_fresh.replace(false) {
             if self.waiting.borrow().chains.is_empty() {
-                self.returned.borrow_mut().extend(self.queue.used());
+                self.take_returned(self.queue.used());
             } else {
                 submitted = self.submit();
             }
         }
-        for UsedElement { id, written, header } in self.returned.take() {
-            take(Used { id, written, header });
+        for Returned { chains, headers } in self.returned.take() {
+            let headers = Rc::new(headers);
+            let mut start = 0;
+            for UsedChain { id, written, header_len } in chains {
+                let end = start + header_len as usize;
+                take(Used { id, written, header: ReplyHeader::new(&headers, start..end) });
+                start = end;
+            }
         }
         submitted
     }
@@ -263,19 +272,21 @@ impl VfsGuest for Component {
         if MOUNT.with_borrow(Option::is_some) {
             return wit_vfs::Outcome::Complete(Err(Errno::EALREADY.into()));
         }
-        let wit_vfs::Options { aname, uname, n_uname, msize, ordered } = options;
+        let wit_vfs::Options { aname, uname, n_uname, msize, ordered, immediate } = options;
         let (max_header, queue_size) = (queue.max_header(), queue.size());
         let ring = HostRing {
             queue,
             region,
             max_header,
             queue_size,
+            is_immediate: immediate,
             waiting: RefCell::default(),
+            to_tell: Cell::new(false),
             returned: RefCell::default(),
             is_fresh: Cell::new(false),
         };
         let mount = Mount::new(ring);
-        let outcome = mount.start(mount::Options { aname, uname, n_uname, msize, ordered });
+        let outcome = mount.start(mount::Options { aname, uname, n_uname, msize, ordered, immediate });
         MOUNT.set(Some(mount));
         outcome.into()
     }

@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, Waker},
 };
@@ -13,6 +13,9 @@ use crate::{ring::Ring, session::Session};
 
 /// The number by which an operation is known while it is under way.
 pub type Task = u32;
+
+/// The one operation on an immediate device, which is not in the table.
+const IMMEDIATE: Task = Task::MAX - 1;
 
 type Operation<T> = Pin<Box<dyn Future<Output = T>>>;
 
@@ -72,6 +75,23 @@ impl<R: Ring, T> Executor<R, T> {
                 Err(task)
             }
         }
+    }
+
+    /// Runs an operation to its end, on a device that is [immediate](Session::set_immediate). It is never put by.
+    pub fn run(&self, operation: impl Future<Output = T>) -> T {
+        let mut operation = pin!(operation);
+        self.session.set_current(IMMEDIATE);
+        let result = loop {
+            if let Poll::Ready(result) = operation.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                break result;
+            }
+            // All that it can wait for has happened when the device was kicked. If nothing has, nothing ever will.
+            if !self.session.exchange() && !self.session.is_broken() {
+                self.session.break_off("the device has not completed what it was given");
+            }
+        };
+        while self.session.exchange() {}
+        result
     }
 
     /// Takes what the device has returned and runs what can go on by it.

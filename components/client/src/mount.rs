@@ -24,6 +24,8 @@ pub struct Options {
     pub msize: u32,
     /// The device processes requests in the order in which they were added, each before the next.
     pub ordered: bool,
+    /// It has completed all requests when it was kicked.
+    pub immediate: bool,
 }
 
 /// What became of a call.
@@ -60,15 +62,20 @@ impl<R: Ring> Mount<R> {
 
     /// Negotiates with the server and attaches. Yields the root's qid.
     pub fn start(&self, options: Options) -> Outcome<Value> {
-        self.run(async move |vfs| {
-            let Options { aname, uname, n_uname, msize, ordered } = options;
-            vfs.session().set_ordered(ordered);
-            vfs.start(msize, &uname, &aname, n_uname).await
-        })
+        let Options { aname, uname, n_uname, msize, ordered, immediate } = options;
+        self.session.set_ordered(ordered);
+        self.session.set_immediate(immediate);
+        self.run(async move |vfs| vfs.start(msize, &uname, &aname, n_uname).await)
     }
 
     /// Begins one of the filesystem calls: `run(async move |vfs| vfs.stat(node).await)`.
     pub fn run(&self, operation: impl AsyncFnOnce(&Vfs<R>) -> Result<Value, Error> + 'static) -> Outcome<Value> {
+        if self.session.is_immediate() {
+            return match self.executor.run(async { Output::Vfs(operation(&self.vfs).await) }) {
+                Output::Vfs(result) => Outcome::Complete(result),
+                Output::Client(_) => unreachable!("the operation yields the other kind"),
+            };
+        }
         let vfs = self.vfs.clone();
         match self.executor.submit(async move { Output::Vfs(operation(&vfs).await) }) {
             Ok(Output::Vfs(result)) => Outcome::Complete(result),
@@ -79,6 +86,12 @@ impl<R: Ring> Mount<R> {
 
     /// Begins one of the 9P calls.
     pub fn call(&self, request: Request<R::Iter>) -> Outcome<Reply> {
+        if self.session.is_immediate() {
+            return match self.executor.run(async { Output::Client(client::call(&self.session, request).await) }) {
+                Output::Client(result) => Outcome::Complete(result),
+                Output::Vfs(_) => unreachable!("the operation yields the other kind"),
+            };
+        }
         let session = self.session.clone();
         match self.executor.submit(async move { Output::Client(client::call(&session, request).await) }) {
             Ok(Output::Client(result)) => Outcome::Complete(result),

@@ -1,5 +1,10 @@
 //! What the client needs of the outside: a virtqueue, iters, and a region.
 
+use std::{
+    ops::{Deref, Range},
+    rc::Rc,
+};
+
 use ninering_wire::Errno;
 
 /// A run of bytes in the region.
@@ -46,6 +51,34 @@ pub enum AddError {
     Broken(&'static str),
 }
 
+/// The front of a reply: a part of a buffer that holds those of all chains which came back with this one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplyHeader {
+    buffer: Rc<Vec<u8>>,
+    place: Range<usize>,
+}
+
+impl ReplyHeader {
+    /// The bytes of `buffer` at `place`, as far as there are some.
+    pub fn new(buffer: &Rc<Vec<u8>>, place: Range<usize>) -> Self {
+        Self { buffer: buffer.clone(), place }
+    }
+}
+
+impl From<Vec<u8>> for ReplyHeader {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { place: 0..bytes.len(), buffer: Rc::new(bytes) }
+    }
+}
+
+impl Deref for ReplyHeader {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.buffer.get(self.place.clone()).unwrap_or_default()
+    }
+}
+
 /// A chain that the device has returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Used {
@@ -54,7 +87,7 @@ pub struct Used {
     /// How many bytes the device says that it wrote, header and payload together.
     pub written: u32,
     /// The first of those: as many as were reserved for the header, or fewer.
-    pub header: Vec<u8>,
+    pub header: ReplyHeader,
 }
 
 /// The queue to the server, with the iters and the region that its requests speak of.
@@ -70,8 +103,8 @@ pub trait Ring: 'static {
     fn max_header(&self) -> u32;
 
     /// Adds a chain: `header`, and `reply_len` bytes for the reply's, with the payload behind the header of its
-    /// direction. Advances the iter. The chain comes back under `id`. Chains keep their order, but a ring may put off
-    /// handing them to the device until the next [`Ring::kick`].
+    /// direction. Advances the iter. The chain comes back under `id`. Chains keep their order, but a ring may hand them
+    /// to the device at once, or put that off until the next [`Ring::kick`].
     ///
     /// # Errors
     /// See [`AddError`]; all or nothing.

@@ -24,7 +24,7 @@ use smallvec::SmallVec;
 use crate::{
     error::Error,
     executor::Task,
-    ring::{AddError, Extent, Ring, Transfer, Used},
+    ring::{AddError, Extent, ReplyHeader, Ring, Transfer, Used},
 };
 
 /// The least `msize` that is of use, which is also Linux's.
@@ -62,6 +62,7 @@ pub struct Session<R: Ring> {
     /// Requests that were added without need to tell the device now.
     unhurried: Cell<u32>,
     ordered: Cell<bool>,
+    immediate: Cell<bool>,
     msize: Cell<u32>,
     payload_max: Cell<u32>,
 }
@@ -109,7 +110,7 @@ enum SlotState {
     /// As before, but whoever asked is gone.
     Abandoned,
     Answered {
-        header: Vec<u8>,
+        header: ReplyHeader,
         written: u32,
     },
 }
@@ -159,6 +160,7 @@ impl<R: Ring> Session<R> {
             to_kick: Cell::new(false),
             unhurried: Cell::new(0),
             ordered: Cell::new(false),
+            immediate: Cell::new(false),
             msize: Cell::new(0),
             payload_max: Cell::new(0),
         }
@@ -182,6 +184,15 @@ impl<R: Ring> Session<R> {
 
     pub(crate) fn is_ordered(&self) -> bool {
         self.ordered.get()
+    }
+
+    /// Says whether the device has completed all requests when it was kicked. Then no operation has to be put by.
+    pub fn set_immediate(&self, immediate: bool) {
+        self.immediate.set(immediate);
+    }
+
+    pub(crate) fn is_immediate(&self) -> bool {
+        self.immediate.get()
     }
 
     /// The most extents that the payload of one request may be in: the chain's other two descriptors are for the
@@ -223,6 +234,16 @@ impl<R: Ring> Session<R> {
             self.break_off(reason);
         }
         true
+    }
+
+    /// Kicks if there is something to kick for, and takes what was used; tells whether there was something.
+    pub(crate) fn exchange(&self) -> bool {
+        let kicked = self.kick();
+        if kicked || self.is_broken() {
+            self.take_used();
+            self.state.borrow_mut().ready.clear();
+        }
+        kicked
     }
 
     /// What was added without hurry goes with the next kick, and there is one.
@@ -913,7 +934,7 @@ impl<R: Ring> Flight<'_, R> {
 pub(crate) struct Answer {
     /// The request's type number.
     asked: u8,
-    header: Vec<u8>,
+    header: ReplyHeader,
     written: u32,
     limit: u32,
 }
@@ -923,7 +944,7 @@ impl Answer {
     pub(crate) fn message(&self) -> Result<Result<Rmessage<'_>, Errno>, Violation> {
         let asked = self.asked;
         let malformed = |error| Violation::Malformed { asked, error };
-        let &[_, _, _, _, kind, _, _, ref body @ ..] = self.header.as_slice() else {
+        let &[_, _, _, _, kind, _, _, ref body @ ..] = &*self.header else {
             return Err(malformed(WireError::Truncated));
         };
         let (message, rest) = Rmessage::decode_body(kind, body).map_err(malformed)?;

@@ -153,10 +153,6 @@ impl<R: Ring> Vfs<R> {
         }
     }
 
-    pub(crate) fn session(&self) -> &Session<R> {
-        &self.session
-    }
-
     /// Negotiates with the server and attaches.
     ///
     /// # Errors

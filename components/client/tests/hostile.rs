@@ -337,9 +337,22 @@ fn attributes_are_taken_as_they_come() {
 #[test]
 fn chains_that_were_not_in_flight_break_the_session() {
     let fixture = sample();
-    fixture.ring.return_chain(Used { id: 12345, written: 0, header: Vec::new() });
+    fixture.ring.return_chain(Used { id: 12345, written: 0, header: Vec::new().into() });
     assert_eq!(fixture.mount.reap(), []);
     assert_eq!(reason(fixture.stat("file", true)), "the device returned a chain that it did not have");
+}
+
+#[test]
+fn a_device_that_is_late_though_it_never_is_breaks_the_session() {
+    let fixture = Fixture::immediate(MemoryRing::new(Server::new().file("file", "contents"), 64));
+    let node = fixture.open("file", READ).unwrap();
+    fixture.ring.hold();
+    assert_eq!(reason(fixture.stat("file", true)), "the device has not completed what it was given");
+    assert_eq!(fixture.mount.running(), 0);
+    fixture.mount.close(node);
+    while fixture.ring.serve_any() {}
+    assert_eq!(reason(fixture.stat("file", true)), "the device has not completed what it was given");
+    assert_eq!(fixture.ring.leases(), 0);
 }
 
 #[test]

@@ -130,6 +130,7 @@ fn fixture(is_old: bool, queue_size: u16, order: Order) -> Fixture {
     match order {
         Order::AtOnce => {}
         Order::Known => return Fixture::ordered(ring),
+        Order::Immediate => return Fixture::immediate(ring),
         Order::KnownAndLate => {
             ring.hold();
             return Fixture::ordered(ring);
@@ -142,6 +143,7 @@ fn fixture(is_old: bool, queue_size: u16, order: Order) -> Fixture {
 enum Order {
     AtOnce,
     Known,
+    Immediate,
     KnownAndLate,
     Any(Vec<usize>),
 }
@@ -161,6 +163,8 @@ proptest! {
             fixture(is_old, queue_size, Order::Any(order)),
             fixture(is_old, 64, Order::Known),
             fixture(is_old, queue_size, Order::Known),
+            fixture(is_old, 64, Order::Immediate),
+            fixture(is_old, queue_size, Order::Immediate),
             fixture(is_old, queue_size, Order::KnownAndLate),
         ];
         let results = fixtures.each_ref().map(|fixture| {

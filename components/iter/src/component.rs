@@ -1,7 +1,12 @@
 //! The component: world `iter-component`.
 
 mod bindings {
-    wit_bindgen::generate!({ path: "../../wit", world: "iter-component" });
+    // Borrowed where they are arguments of imports: the extents need not be copied to be added.
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "iter-component",
+        ownership: Borrowing { duplicate_if_necessary: false },
+    });
 }
 
 use std::cell::RefCell;
@@ -9,7 +14,10 @@ use std::cell::RefCell;
 use bindings::{
     exports::ninering::fs::iter::{AddError, Guest, GuestIovIter, IovIter as IovIterResource, Transfer},
     exports::ninering::fs::iter::{Direction, IterError, Kind, Segment},
-    ninering::fs::{memory::Extent, virtqueue::Virtqueue},
+    ninering::fs::{
+        memory::Extent,
+        virtqueue::{Chain, Returned, Submitted, Virtqueue},
+    },
 };
 use smallvec::SmallVec;
 
@@ -90,16 +98,52 @@ impl Guest for Component {
         in_: Option<Transfer<'_>>,
         max_segments: u32,
     ) -> Result<(), AddError> {
-        let mut left = max_segments;
-        let out_extents = map(&out, iov_iter::Direction::Source, &mut left)?;
-        let in_extents = map(&in_, iov_iter::Direction::Dest, &mut left)?;
+        let (out_extents, in_extents) = map_both(&out, &in_, max_segments)?;
         queue.add(id, &header, &out_extents, reply_len, &in_extents).map_err(AddError::Queue)?;
-        for Transfer { iter, bytes } in [out, in_].into_iter().flatten() {
-            // `map` has checked that so many bytes are there.
-            iter.get::<Iter>().0.borrow_mut().advance(bytes).map_err(|error| AddError::Iter(error.into()))?;
-        }
-        Ok(())
+        advance(out, in_)
     }
+
+    fn submit_iter(
+        queue: &Virtqueue,
+        id: u32,
+        header: Vec<u8>,
+        out: Option<Transfer<'_>>,
+        reply_len: u32,
+        in_: Option<Transfer<'_>>,
+        max_segments: u32,
+    ) -> (Result<(), AddError>, Returned) {
+        let mut extents = (Extents::new(), Extents::new());
+        let mapped = map_both(&out, &in_, max_segments).map(|mapped| extents = mapped);
+        let header_len = header.len() as u32; // of a list, which is shorter than 4 GiB
+        let chain = Chain { id, header_len, out: &extents.0, reply_len, in_: &extents.1 };
+        let chains = if mapped.is_ok() { std::slice::from_ref(&chain) } else { &[] };
+        let Submitted { stopped, returned, .. } = queue.submit(chains, &header);
+        let added = mapped.and_then(|()| match stopped {
+            Some(error) => Err(AddError::Queue(error)),
+            None => advance(out, in_),
+        });
+        (added, returned)
+    }
+}
+
+/// The extents of both directions of a chain, at most `max_segments` together.
+fn map_both(
+    out: &Option<Transfer<'_>>,
+    into: &Option<Transfer<'_>>,
+    max_segments: u32,
+) -> Result<(Extents, Extents), AddError> {
+    let mut left = max_segments;
+    let out_extents = map(out, iov_iter::Direction::Source, &mut left)?;
+    Ok((out_extents, map(into, iov_iter::Direction::Dest, &mut left)?))
+}
+
+/// Goes past what was added.
+fn advance(out: Option<Transfer<'_>>, into: Option<Transfer<'_>>) -> Result<(), AddError> {
+    for Transfer { iter, bytes } in [out, into].into_iter().flatten() {
+        // `map` has checked that so many bytes are there.
+        iter.get::<Iter>().0.borrow_mut().advance(bytes).map_err(|error| AddError::Iter(error.into()))?;
+    }
+    Ok(())
 }
 
 /// The extents of one direction of a transfer, all of them; takes their number off `max_segments`.

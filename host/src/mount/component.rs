@@ -44,7 +44,7 @@ use self::bindings::{
     MountComponent, MountComponentPre,
     ninering::fs::{
         memory::MemoryError,
-        virtqueue::{self, QueueError, Submitted, UsedElement},
+        virtqueue::{self, QueueError, Returned, Submitted, UsedChain},
     },
 };
 pub(super) use self::bindings::{
@@ -201,12 +201,14 @@ impl Guest {
         &mut self,
         id: u32,
         header: &[u8],
-        out: &[Extent],
+        out: &[memory::Extent],
         reply_len: u32,
-        input: &[Extent],
+        input: &[memory::Extent],
     ) -> Result<(), QueueError> {
-        self.count_payload(header);
-        self.driver.add(&mut self.leases, id, header, out, reply_len, input).map_err(Into::into)
+        self.payload_through_wit += payload_in(header);
+        let extents = |extents: &[memory::Extent]| extents.iter().map(|&extent| extent.into()).collect();
+        let (out, input): (SmallVec<[Extent; 8]>, SmallVec<[Extent; 8]>) = (extents(out), extents(input));
+        self.driver.add(&mut self.leases, id, header, &out, reply_len, &input).map_err(Into::into)
     }
 
     fn kick_device(&mut self) {
@@ -217,14 +219,19 @@ impl Guest {
         self.device_ticks += self.now() - began;
     }
 
-    fn take_used(&mut self) -> Vec<UsedElement> {
-        // A local device has returned all that was in flight.
-        let mut elements = Vec::with_capacity(self.driver.in_flight().into());
-        while let Some(used) = self.driver.used(&mut self.leases) {
-            self.count_payload(&used.header);
-            elements.push(UsedElement { id: used.id, written: used.written, header: used.header });
+    fn take_used(&mut self) -> Returned {
+        // A local device has returned all that was in flight; the longest of the common headers is an `Rgetattr`'s.
+        let in_flight: usize = self.driver.in_flight().into();
+        let mut chains = Vec::with_capacity(in_flight);
+        let mut headers = Vec::with_capacity(RGETATTR_LEN * in_flight);
+        while let Some(ring::UsedChain { id, written, header_len }) =
+            self.driver.used_into(&mut self.leases, &mut headers)
+        {
+            let start = headers.len() - header_len as usize;
+            self.payload_through_wit += payload_in(&headers[start..]);
+            chains.push(UsedChain { id, written, header_len });
         }
-        elements
+        Returned { chains, headers }
     }
 
     /// Counts bytes that the component copied. Those of an application's buffer are payload.
@@ -234,16 +241,19 @@ impl Guest {
             self.payload_through_wit += u64::from(extent.len);
         }
     }
+}
 
-    /// Counts the payload in a message's header: what is behind the fixed part of a `Twrite` or `Rread`.
-    fn count_payload(&mut self, header: &[u8]) {
-        let fixed = match header.get(4) {
-            Some(118) => TWRITE_LEN,
-            Some(117) => RREAD_LEN,
-            _ => return,
-        };
-        self.payload_through_wit += header.len().saturating_sub(fixed) as u64;
-    }
+/// Bytes of an `Rgetattr`.
+const RGETATTR_LEN: usize = 160;
+
+/// Bytes of payload in a message's header: what is behind the fixed part of a `Twrite` or `Rread`.
+fn payload_in(header: &[u8]) -> u64 {
+    let fixed = match header.get(4) {
+        Some(118) => TWRITE_LEN,
+        Some(117) => RREAD_LEN,
+        _ => return 0,
+    };
+    header.len().saturating_sub(fixed) as u64
 }
 
 impl From<lease::MemoryError> for MemoryError {
@@ -373,9 +383,7 @@ impl virtqueue::HostVirtqueue for Guest {
         reply_len: u32,
         in_: Vec<memory::Extent>,
     ) -> wasmtime::Result<Result<(), QueueError>> {
-        let out: SmallVec<[Extent; 8]> = out.into_iter().map(Into::into).collect();
-        let input: SmallVec<[Extent; 8]> = in_.into_iter().map(Into::into).collect();
-        Ok(self.add_chain(id, &header, &out, reply_len, &input))
+        Ok(self.add_chain(id, &header, &out, reply_len, &in_))
     }
 
     fn kick(&mut self, _queue: Resource<QueueHandle>) -> wasmtime::Result<()> {
@@ -383,21 +391,29 @@ impl virtqueue::HostVirtqueue for Guest {
         Ok(())
     }
 
-    fn used(&mut self, _queue: Resource<QueueHandle>) -> wasmtime::Result<Vec<UsedElement>> {
+    fn used(&mut self, _queue: Resource<QueueHandle>) -> wasmtime::Result<Returned> {
         Ok(self.take_used())
     }
 
-    fn submit(&mut self, _queue: Resource<QueueHandle>, chains: Vec<virtqueue::Chain>) -> wasmtime::Result<Submitted> {
+    fn submit(
+        &mut self,
+        _queue: Resource<QueueHandle>,
+        chains: Vec<virtqueue::Chain>,
+        headers: Vec<u8>,
+    ) -> wasmtime::Result<Submitted> {
         let (mut added, mut stopped) = (0, None);
+        let mut headers = headers.as_slice();
         for chain in &chains {
-            if let Err(error) = self.add_chain(chain.id, &chain.header, &[], chain.reply_len, &[]) {
+            let header = headers.split_off(..chain.header_len as usize);
+            let header = header.ok_or_else(|| wasmtime::format_err!("a chain's header is not among the headers"))?;
+            if let Err(error) = self.add_chain(chain.id, header, &chain.out, chain.reply_len, &chain.in_) {
                 stopped = Some(error);
                 break;
             }
             added += 1;
         }
         self.kick_device();
-        Ok(Submitted { added, stopped, used: self.take_used() })
+        Ok(Submitted { added, stopped, returned: self.take_used() })
     }
 
     fn drop(&mut self, _queue: Resource<QueueHandle>) -> wasmtime::Result<()> {

@@ -360,6 +360,7 @@ impl Mount {
             n_uname: options.uid.unwrap_or(ninering_wire::NONUNAME),
             msize: options.msize,
             ordered: matches!(self.0.origin, Origin::Server(_)),
+            immediate: matches!(self.0.origin, Origin::Server(_)),
         };
         let submitted = self.submit(None, None, |exports, store, _| {
             exports.call_start(store, Resource::<RegionHandle>::new_own(0), Resource::<QueueHandle>::new_own(0), &start)

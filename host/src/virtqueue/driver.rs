@@ -52,11 +52,24 @@ pub struct Used {
     pub header: Vec<u8>,
 }
 
+/// The same, with the header in a buffer of the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsedChain {
+    /// What it was [added](Driver::add) under.
+    pub id: u32,
+    /// As [`Used::written`].
+    pub written: u32,
+    /// Bytes of the header.
+    pub header_len: u32,
+}
+
 /// What is known of a chain, by the index of its first descriptor.
 #[derive(Clone, Copy, Debug, Default)]
 struct InFlight {
     /// The chain's name among the leases; `None` for a descriptor that begins no chain in flight.
     token: Option<u32>,
+    /// It has extents, which are leased to it.
+    leased: bool,
     /// The driver's own name for it.
     id: u32,
     /// How often a chain has begun here.
@@ -203,14 +216,19 @@ impl Driver {
         let head = self.first_free;
         let generation = self.chains[usize::from(head)].generation.wrapping_add(1);
         let token = generation << INDEX_BITS | u32::from(head);
-        leases.begin_all(token, out.iter().chain(input).copied())?;
+        let leased = !out.is_empty() || !input.is_empty();
+        if leased {
+            leases.begin_all(token, out.iter().chain(input).copied())?;
+        }
         let headers = self.headers.take(&self.region, header.len() as u32).and_then(|header| {
             let reply = self.headers.take(&self.region, reply_len);
             let reply = reply.inspect_err(|_| self.headers.give_back(&self.region, header));
             Ok((header, reply?))
         });
         let (header_memory, reply_memory) = headers.inspect_err(|_| {
-            leases.end(token);
+            if leased {
+                leases.end(token);
+            }
         })?;
 
         let header_extent = self.headers.extent(header_memory);
@@ -233,6 +251,7 @@ impl Driver {
         self.free -= needed as u16;
         self.chains[usize::from(head)] = InFlight {
             token: Some(token),
+            leased,
             id,
             generation,
             last,
@@ -271,6 +290,13 @@ impl Driver {
     /// Takes the chain that the device returned the longest ago, and ends its leases. A device that returns what it
     /// was not given breaks the queue.
     pub fn used(&mut self, leases: &mut Leases) -> Option<Used> {
+        let mut header = Vec::new();
+        let UsedChain { id, written, .. } = self.used_into(leases, &mut header)?;
+        Some(Used { id, written, header })
+    }
+
+    /// As [`used`](Self::used), with the header appended to `headers`.
+    pub fn used_into(&mut self, leases: &mut Leases, headers: &mut Vec<u8>) -> Option<UsedChain> {
         if self.broken {
             return None;
         }
@@ -281,28 +307,27 @@ impl Driver {
                 return None;
             }
         };
-        let chain = u16::try_from(id).ok().and_then(|head| Some((head, *self.chains.get(usize::from(head))?)));
-        let Some((head, InFlight { token: Some(token), .. })) = chain else {
+        let chain = u16::try_from(id).ok().and_then(|head| Some((head, self.chains.get(usize::from(head))?)));
+        let Some((head, &InFlight { token: Some(token), id, writable, reply, reply_len, .. })) = chain else {
             self.broken = true;
             return None;
         };
-        let chain = self.chains[usize::from(head)];
         self.used_idx = self.used_idx.wrapping_add(1);
-        let written = len.min(chain.writable);
-        let mut header = Vec::new();
-        let header_len = written.min(chain.reply_len);
-        if header_len > 0
-            && let Some(extent) = self.headers.extent(chain.reply)
-            && let Ok(slice) = self.region.slice(extent)
-        {
-            header.resize(header_len as usize, 0);
-            slice.copy_to(&mut header);
+        let written = len.min(writable);
+        let mut header_len = written.min(reply_len);
+        match self.headers.extent(reply).and_then(|extent| self.region.slice(extent).ok()) {
+            Some(slice) if header_len > 0 => {
+                let start = headers.len();
+                headers.resize(start + header_len as usize, 0);
+                slice.copy_to(&mut headers[start..]);
+            }
+            _ => header_len = 0,
         }
         self.retire(leases, head, token);
         self.statistics.used += 1;
         self.statistics.header_bytes += u64::from(header_len);
         self.statistics.bytes_in += u64::from(written - header_len);
-        Some(Used { id: chain.id, written, header })
+        Some(UsedChain { id, written, header_len })
     }
 
     /// Ends all that is in flight and breaks the queue. Returns the ids of the chains that will now never be used.
@@ -329,7 +354,9 @@ impl Driver {
         self.first_free = head;
         self.free += chain.descriptors;
         self.in_flight -= 1;
-        leases.end(token);
+        if chain.leased {
+            leases.end(token);
+        }
     }
 
     fn write_descriptor(&self, index: u16, extent: Extent, flags: u16, next: u16) -> Result<(), QueueError> {

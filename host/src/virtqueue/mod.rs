@@ -12,7 +12,7 @@ mod header;
 use std::sync::Arc;
 
 pub use self::{
-    driver::{Driver, DriverStatistics, Used},
+    driver::{Driver, DriverStatistics, Used, UsedChain},
     header::MAX_HEADER,
 };
 pub use crate::device::{Chain, DeviceQueue};

@@ -38,7 +38,14 @@ pub struct Fixture {
 }
 
 pub fn options() -> Options {
-    Options { aname: "/".into(), uname: "tester".into(), n_uname: 1000, msize: 64 * 1024, ordered: false }
+    Options {
+        aname: "/".into(),
+        uname: "tester".into(),
+        n_uname: 1000,
+        msize: 64 * 1024,
+        ordered: false,
+        immediate: false,
+    }
 }
 
 pub fn errno(errno: Errno) -> Result {
@@ -67,6 +74,12 @@ impl Fixture {
     pub fn ordered(ring: MemoryRing) -> Self {
         ring.server().is_ordered = true;
         Self::with_options(ring, Options { ordered: true, ..options() })
+    }
+
+    /// One whose client knows besides that the ring answers at once.
+    pub fn immediate(ring: MemoryRing) -> Self {
+        ring.server().is_ordered = true;
+        Self::with_options(ring, Options { ordered: true, immediate: true, ..options() })
     }
 
     fn with_options(ring: MemoryRing, options: Options) -> Self {

@@ -153,7 +153,7 @@ impl MemoryRing {
             written += now.len();
             payload = rest;
         }
-        self.0.used.borrow_mut().push_back(Used { id: chain.id, written: written as u32, header });
+        self.0.used.borrow_mut().push_back(Used { id: chain.id, written: written as u32, header: header.into() });
     }
 
     /// Serves one of the chains that the device was told of. Returns whether there was one.
