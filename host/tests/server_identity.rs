@@ -1,0 +1,471 @@
+//! As whom requests are done: each as the user who attached, whatever others do at the same time; exports and their terms.
+//!
+//! Most of it takes root, and is skipped, with a word on the terminal, where the tests run as somebody else.
+
+mod common;
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::PathBuf,
+    sync::Arc,
+    thread,
+};
+
+use common::{Client, Direct, ROOT, fresh, serving::Serving};
+use ninering::{
+    backend::{Credentials, DirBackend, DirOptions, MemBackend, Overrides},
+    server::{Export, ExportError, IdMap, Identity, NOBODY, Peer, Server, ServerOptions, Squash, Terms},
+};
+use ninering_wire::{
+    Errno, NOFID, NONUNAME, SetAttributes, Str, Tmessage,
+    lopen::{RDONLY, RDWR, WRONLY},
+    mode, setattr,
+};
+use tempfile::TempDir;
+
+/// Users that no machine has in its databases.
+const ALICE: u32 = 4_000_000_001;
+const BOB: u32 = 4_000_000_002;
+
+/// A directory that all may write to, and a server of it.
+struct Served {
+    directory: TempDir,
+    server: Arc<Server>,
+}
+
+impl Served {
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A client that has said nothing but its version.
+    fn stranger(&self, peer: Peer) -> Client {
+        let session = Arc::new(self.server.session_with(peer));
+        let mut client = Client::new(Direct { session, space: None });
+        client.version(1 << 20).unwrap();
+        client
+    }
+
+    /// A client whose [`ROOT`] the user `uid` has attached.
+    fn user(&self, uid: u32) -> Client {
+        let mut client = self.stranger(Peer::Unknown);
+        attach(&mut client, ROOT, uid, "").unwrap();
+        client
+    }
+}
+
+fn attach(client: &mut Client, fid: u32, uid: u32, aname: &str) -> Result<(), Errno> {
+    attach_named(client, fid, "", uid, aname)
+}
+
+fn attach_named(client: &mut Client, fid: u32, uname: &str, n_uname: u32, aname: &str) -> Result<(), Errno> {
+    client.done(&Tmessage::Tattach { fid, afid: NOFID, uname: uname.into(), aname: aname.into(), n_uname })
+}
+
+/// Serves a new directory as `terms` say; nothing, and a word on the terminal, where this is not root.
+fn served(terms: Terms) -> Option<Served> {
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    // No umask but the clients'.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let backend = DirBackend::new(directory.path(), DirOptions::default()).unwrap();
+    match Server::with_exports(vec![Export::new(Arc::new(backend), terms)], ServerOptions::default()) {
+        Ok(server) => Some(Served { directory, server }),
+        Err(ExportError::Switch(reason)) => {
+            // Not by `eprintln!`, which a test that passes is not heard by.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: a test of identities: {reason}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn users() -> Terms {
+    Terms { identity: Identity::User, ..Terms::default() }
+}
+
+fn owner(path: PathBuf) -> (u32, u32) {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    (metadata.uid(), metadata.gid())
+}
+
+#[test]
+fn what_a_user_makes_belongs_to_the_user() {
+    let Some(served) = served(users()) else { return };
+    let mut alice = served.user(ALICE);
+    alice.make("", "file", b"x");
+    alice.mkdir("", "directory").unwrap();
+    alice.symlink(ROOT, b"link", b"target").unwrap();
+    alice.mknod(ROOT, b"fifo", mode::IFIFO | 0o644, (0, 0)).unwrap();
+    for name in ["file", "directory", "link", "fifo"] {
+        // The group that the client says is none of a user's whom nobody knows.
+        assert_eq!(owner(served.path(name)), (ALICE, NOBODY), "{name}");
+    }
+    let mut root = served.user(0);
+    root.make("", "roots", b"");
+    assert_eq!(owner(served.path("roots")), (0, 0));
+    drop((alice, root));
+    // And this thread is who it was.
+    fs::write(served.path("mine"), "").unwrap();
+    assert_eq!(owner(served.path("mine")), (0, 0));
+}
+
+#[test]
+fn a_user_has_no_rights_but_a_users() {
+    let Some(served) = served(users()) else { return };
+    let mut alice = served.user(ALICE);
+    fs::write(served.path("roots"), "secret").unwrap();
+    fs::set_permissions(served.path("roots"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::create_dir(served.path("closed")).unwrap();
+    fs::set_permissions(served.path("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(served.path("closed/file"), "secret").unwrap();
+    fs::create_dir(served.path("listed")).unwrap();
+    fs::set_permissions(served.path("listed"), fs::Permissions::from_mode(0o711)).unwrap();
+    fs::write(served.path("listed/file"), "open").unwrap();
+
+    assert_eq!(alice.open("roots", RDONLY), Err(Errno::EACCES));
+    assert_eq!(alice.open("roots", WRONLY), Err(Errno::EACCES));
+    let closed = alice.at("closed").unwrap();
+    assert_eq!(alice.walk(closed, fresh(), &["file"]), Err(Errno::EACCES));
+    assert_eq!(alice.open("closed", RDONLY), Err(Errno::EACCES));
+    assert_eq!(alice.contents("listed/file").unwrap(), b"open");
+    assert_eq!(alice.open("listed", RDONLY), Err(Errno::EACCES));
+    assert_eq!(alice.create("listed", "new", WRONLY, 0o644), Err(Errno::EACCES));
+    assert_eq!(alice.unlink("listed", "file", 0), Err(Errno::EACCES));
+    assert_eq!(alice.rename("listed", "file", "", "file"), Err(Errno::EACCES));
+    assert_eq!(alice.mknod(ROOT, b"null", mode::IFCHR | 0o666, (1, 3)), Err(Errno::EPERM));
+    let file = alice.at("roots").unwrap();
+    for (valid, error) in [
+        (setattr::UID, Errno::EPERM),
+        (setattr::GID, Errno::EPERM),
+        (setattr::MODE, Errno::EPERM),
+        (setattr::SIZE, Errno::EACCES),
+        (setattr::ATIME, Errno::EPERM),
+        (setattr::ATIME | setattr::MTIME, Errno::EACCES),
+        (setattr::MTIME | setattr::MTIME_SET, Errno::EPERM),
+    ] {
+        let changes = SetAttributes { valid, uid: ALICE, gid: 1, mode: 0o666, ..SetAttributes::default() };
+        assert_eq!(alice.setattr(file, changes), Err(error), "{valid:#x}");
+    }
+    // One's own one may change, but not give away.
+    alice.make("", "own", b"");
+    let own = alice.at("own").unwrap();
+    let change = |valid| SetAttributes { valid, uid: BOB, gid: 0, mode: 0o600, ..SetAttributes::default() };
+    alice.setattr(own, change(setattr::MODE)).unwrap();
+    assert_eq!(alice.setattr(own, change(setattr::UID)), Err(Errno::EPERM));
+    assert_eq!(alice.setattr(own, change(setattr::GID)), Err(Errno::EPERM));
+    assert_eq!(fs::read(served.path("roots")).unwrap(), b"secret");
+    // Root may all that.
+    let mut root = served.user(0);
+    assert_eq!(root.contents("closed/file").unwrap(), b"secret");
+    let own = root.at("own").unwrap();
+    root.setattr(own, change(setattr::UID | setattr::GID)).unwrap();
+    assert_eq!(owner(served.path("own")), (BOB, 0));
+}
+
+#[test]
+fn what_one_user_walked_another_may_not_have_for_that() {
+    let Some(served) = served(users()) else { return };
+    let (mut alice, mut bob) = (served.user(ALICE), served.user(BOB));
+    alice.mkdir("", "home").unwrap();
+    alice.mkdir("home", "inner").unwrap();
+    alice.make("home/inner", "file", b"hers");
+    let home = alice.at("home").unwrap();
+    let private = SetAttributes { valid: setattr::MODE, mode: 0o700, ..SetAttributes::default() };
+    alice.setattr(home, private).unwrap();
+    for _ in 0..3 {
+        // What she looks up is known to the backend, and for him nothing follows from that.
+        assert_eq!(alice.contents("home/inner/file").unwrap(), b"hers");
+        let home = bob.at("home").unwrap();
+        assert_eq!(bob.walk(home, fresh(), &["inner"]), Err(Errno::EACCES));
+        assert_eq!(bob.walk(home, fresh(), &["inner", "file"]), Err(Errno::EACCES));
+        // What could be walked of several names is all that a reply tells.
+        assert_eq!(bob.walk(ROOT, fresh(), &["home", "inner"]).map(|qids| qids.len()), Ok(1));
+    }
+    assert_eq!(alice.contents("home/inner/file").unwrap(), b"hers", "nor is it forgotten");
+}
+
+#[test]
+fn a_users_capabilities_are_gone_too() {
+    let Some(served) = served(users()) else { return };
+    let mut alice = served.user(ALICE);
+    alice.make("", "file", b"x");
+    let mut set = |name: &[u8]| {
+        let fid = alice.at("file")?;
+        alice.done(&Tmessage::Txattrcreate { fid, name: Str(name), size: 1, flags: 0 })?;
+        alice.write(fid, 0, b"1")?;
+        alice.clunk(fid)
+    };
+    // Some filesystems have no attributes for users, all have these for who may.
+    for name in [&b"trusted.x"[..], b"security.x", b"security.capability"] {
+        assert!(matches!(set(name), Err(Errno::EPERM | Errno::EOPNOTSUPP | Errno::EINVAL)), "{:?}", set(name));
+    }
+    assert!(rustix::fs::lgetxattr(served.path("file"), c"trusted.x", &mut [0; 8]).is_err());
+}
+
+#[test]
+fn a_fid_acts_as_its_attach_and_those_of_one_request_are_of_one_user() {
+    let Some(served) = served(users()) else { return };
+    let mut client = served.user(ALICE);
+    let (hers, his, roots) = (ROOT, fresh(), fresh());
+    attach(&mut client, his, BOB, "").unwrap();
+    attach(&mut client, roots, 0, "").unwrap();
+    for (fid, uid) in [(hers, ALICE), (his, BOB), (roots, 0), (his, BOB), (hers, ALICE)] {
+        let (name, walked) = (format!("of{uid}-{}", fresh()), fresh());
+        client.walk(fid, walked, &[]).unwrap();
+        client.lcreate(walked, name.as_bytes(), RDWR, 0o600).unwrap();
+        assert_eq!(owner(served.path(&name)).0, uid);
+    }
+    client.make("", "file", b"");
+    let file = client.at("file").unwrap();
+    let name = Str(b"new");
+    for message in [
+        Tmessage::Tlink { dfid: his, fid: file, name },
+        Tmessage::Trenameat { olddirfid: hers, oldname: Str(b"file"), newdirfid: his, newname: name },
+        Tmessage::Trename { fid: file, dfid: roots, name },
+    ] {
+        assert_eq!(client.done(&message), Err(Errno::EPERM), "{message:?}");
+    }
+    assert!(!served.path("new").exists());
+}
+
+/// Many users, on connections of their own and on one that they share, all at the same time.
+#[test]
+fn no_request_is_done_as_somebody_else() {
+    let Some(served) = served(users()) else { return };
+    let serving = Serving::on_tcp_socket(Arc::clone(&served.server));
+    let work = |client: &mut Client, root: u32, uid: u32, worker: u32| {
+        for round in 0..60 {
+            let name = format!("{uid}-{worker}-{round}");
+            let fid = fresh();
+            client.walk(root, fid, &[]).unwrap();
+            client.lcreate(fid, name.as_bytes(), RDWR, 0o600).unwrap();
+            client.write(fid, 0, name.as_bytes()).unwrap();
+            let (attributes, expected) = (client.getattr(fid).unwrap(), if uid == 0 { 0 } else { NOBODY });
+            assert_eq!((attributes.uid, attributes.gid), (uid, expected), "{name}");
+            client.clunk(fid).unwrap();
+            // Others' files are closed to who is not root, whoever was served before on that thread.
+            let others = fs::read_dir(served.directory.path()).unwrap().map(|entry| entry.unwrap());
+            let other = others
+                .map(|entry| entry.file_name().into_string().unwrap())
+                .find(|other| !other.starts_with(&format!("{uid}-")));
+            if let Some(other) = other {
+                let fid = fresh();
+                client.walk(root, fid, &[&other]).unwrap();
+                let opened = client.lopen(fid, RDONLY).map(drop);
+                assert_eq!(opened, if uid == 0 { Ok(()) } else { Err(Errno::EACCES) }, "{other} for {uid}");
+                client.clunk(fid).unwrap();
+            }
+        }
+    };
+    let work = &work;
+    thread::scope(|scope| {
+        for worker in 0..6 {
+            let mut client = serving.client();
+            scope.spawn(move || {
+                let uid = [ALICE, BOB, 0][worker as usize % 3];
+                client.version(1 << 20).unwrap();
+                attach(&mut client, ROOT, uid, "").unwrap();
+                work(&mut client, ROOT, uid, worker);
+            });
+        }
+        // Sessions whose fids are of all three.
+        for worker in 6..8 {
+            let mut client = serving.client();
+            scope.spawn(move || {
+                client.version(1 << 20).unwrap();
+                for (fid, uid) in [(1, BOB), (2, 0), (3, ALICE)] {
+                    attach(&mut client, fid, uid, "").unwrap();
+                    work(&mut client, fid, uid, worker);
+                }
+            });
+        }
+    });
+    for entry in fs::read_dir(served.directory.path()).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        assert!(name.starts_with(&format!("{}-", entry.metadata().unwrap().uid())), "{name}");
+        assert_eq!(fs::read_to_string(entry.path()).unwrap(), name);
+    }
+}
+
+#[test]
+fn a_user_of_the_databases_has_their_groups() {
+    let Some(served) = served(users()) else { return };
+    let mut daemon = served.stranger(Peer::Unknown);
+    // By name alone, as the older dialects have it.
+    if attach_named(&mut daemon, ROOT, "daemon", NONUNAME, "").is_err() {
+        return;
+    }
+    daemon.make("", "file", b"");
+    let (uid, gid) = owner(served.path("file"));
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    if passwd.lines().any(|line| line.starts_with("daemon:x:1:1:")) {
+        assert_eq!((uid, gid), (1, 1));
+    }
+    // A name that is nobody's is nobody.
+    let mut stranger = served.stranger(Peer::Unknown);
+    attach_named(&mut stranger, ROOT, "no such user", NONUNAME, "").unwrap();
+    stranger.make("", "strange", b"");
+    assert_eq!(owner(served.path("strange")), (NOBODY, NOBODY));
+}
+
+#[test]
+fn squashed_users_are_anonymous() {
+    for (squash, root, alice) in [(Squash::Root, 1234, ALICE), (Squash::All, 1234, 1234), (Squash::Nobody, 0, ALICE)] {
+        let terms = Terms { squash, anonymous: (1234, 4321), ..users() };
+        let Some(served) = served(terms) else { return };
+        served.user(0).make("", "root", b"");
+        served.user(ALICE).make("", "alice", b"");
+        assert_eq!(owner(served.path("root")).0, root, "{squash:?}");
+        assert_eq!(owner(served.path("alice")), (alice, 4321), "{squash:?}");
+        let mut nameless = served.user(NONUNAME);
+        nameless.make("", "nameless", b"");
+        assert_eq!(owner(served.path("nameless")), (1234, 4321));
+    }
+}
+
+#[test]
+fn numbers_are_mapped_in_both_directions() {
+    let map = |range: &str| {
+        let mut map = IdMap::default();
+        map.add(range.parse().unwrap()).unwrap();
+        map
+    };
+    let terms =
+        Terms { users: map("0:70000:1000"), groups: map("0:80000:1000"), anonymous: (70_999, 80_999), ..users() };
+    let Some(served) = served(terms) else { return };
+    let mut user = served.user(5);
+    user.make("", "file", b"");
+    assert_eq!(owner(served.path("file")), (70_005, 80_999));
+    let seen = user.stat("file").unwrap();
+    assert_eq!((seen.uid, seen.gid), (5, 999));
+    // Those who are not the client's are seen as nobody.
+    fs::write(served.path("roots"), "").unwrap();
+    let seen = user.stat("roots").unwrap();
+    assert_eq!((seen.uid, seen.gid), (70_999, 80_999));
+    // The client's root is nobody's root.
+    let mut root = served.user(0);
+    root.make("", "container", b"");
+    assert_eq!(owner(served.path("container")).0, 70_000);
+    let fid = user.at("file").unwrap();
+    let to = |uid| SetAttributes { valid: setattr::UID, uid, ..SetAttributes::default() };
+    assert_eq!(user.setattr(fid, to(5000)), Err(Errno::EINVAL), "a number without a meaning here");
+    assert_eq!(user.setattr(fid, to(6)), Err(Errno::EPERM));
+    user.setattr(fid, to(5)).unwrap();
+    let mut stranger = served.stranger(Peer::Unknown);
+    assert_eq!(attach(&mut stranger, ROOT, 1000, ""), Err(Errno::EPERM));
+    assert_eq!(attach(&mut stranger, ROOT, 70_000, ""), Err(Errno::EPERM));
+}
+
+#[test]
+fn only_allowed_users_attach() {
+    let Some(served) = served(Terms { allowed: Some([ALICE].into()), ..users() }) else { return };
+    let mut client = served.stranger(Peer::Unknown);
+    for other in [0, BOB, NONUNAME] {
+        assert_eq!(attach(&mut client, ROOT, other, ""), Err(Errno::EACCES));
+    }
+    attach(&mut client, ROOT, ALICE, "").unwrap();
+}
+
+#[test]
+fn a_peer_is_who_its_kernel_says() {
+    let Some(served) = served(Terms { identity: Identity::Peer, ..Terms::default() }) else { return };
+    let process = |uid| Peer::Process {
+        credentials: Credentials { uid, gid: 7777, groups: vec![8888], overrides: Overrides::Nothing },
+        pid: None,
+    };
+    let mut alice = served.stranger(process(ALICE));
+    for other in [0, BOB] {
+        assert_eq!(attach(&mut alice, ROOT, other, ""), Err(Errno::EPERM));
+    }
+    attach(&mut alice, ROOT, NONUNAME, "").unwrap();
+    attach(&mut alice, fresh(), ALICE, "").unwrap();
+    alice.make("", "file", b"");
+    assert_eq!(owner(served.path("file")), (ALICE, 7777));
+    // Its supplementary groups count.
+    let file = alice.at("file").unwrap();
+    let group = |gid| SetAttributes { valid: setattr::GID, gid, ..SetAttributes::default() };
+    alice.setattr(file, group(8888)).unwrap();
+    assert_eq!(alice.setattr(file, group(9999)), Err(Errno::EPERM));
+    assert_eq!(owner(served.path("file")), (ALICE, 8888));
+    // Root speaks for its users.
+    let mut root = served.stranger(process(0));
+    attach(&mut root, ROOT, BOB, "").unwrap();
+    root.make("", "his", b"");
+    assert_eq!(owner(served.path("his")).0, BOB);
+    for nobody in [Peer::Unknown, Peer::Network("127.0.0.1:1".parse().unwrap())] {
+        assert_eq!(attach(&mut served.stranger(nobody), ROOT, ALICE, ""), Err(Errno::EPERM));
+    }
+    // By a socket: the tests' own user.
+    let serving = Serving::on_unix_socket(Arc::clone(&served.server));
+    let mut client = serving.client();
+    client.version(1 << 20).unwrap();
+    attach(&mut client, ROOT, NONUNAME, "").unwrap();
+    client.make("", "mine", b"");
+    assert_eq!(owner(served.path("mine")).0, rustix::process::geteuid().as_raw());
+}
+
+#[test]
+fn where_the_client_checks_permissions_a_user_only_owns() {
+    let Some(served) = served(Terms { client_checks: true, ..users() }) else { return };
+    fs::create_dir(served.path("closed")).unwrap();
+    fs::set_permissions(served.path("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    let mut alice = served.user(ALICE);
+    let file = alice.create("closed", "file", RDWR, 0o755).unwrap();
+    // The group that the client says, which knows its users' groups.
+    assert_eq!(owner(served.path("closed/file")), (ALICE, common::gid()));
+    let change = SetAttributes { valid: setattr::GID, gid: 5555, ..SetAttributes::default() };
+    alice.setattr(file, change).unwrap();
+    let mode_of = |name: &str| fs::metadata(served.path(name)).unwrap().mode() & 0o7777;
+    let set_ids = SetAttributes { valid: setattr::MODE, mode: 0o6755, ..SetAttributes::default() };
+    alice.setattr(file, set_ids).unwrap();
+    assert_eq!(mode_of("closed/file"), 0o6755);
+    alice.write(file, 0, b"x").unwrap();
+    assert_eq!(mode_of("closed/file"), 0o755, "as for everybody but root");
+}
+
+#[test]
+fn an_aname_chooses_the_export() {
+    let export = |name: &str, read_only| {
+        let terms = Terms { name: name.into(), read_only, ..Terms::default() };
+        Export::new(Arc::new(MemBackend::default()), terms)
+    };
+    let exports = vec![export("", false), export("a", false), export("a/b", true)];
+    let server = Server::with_exports(exports, ServerOptions::default()).unwrap();
+    let mut client = Client::attached(Arc::clone(&server));
+    let (a, ab, again) = (fresh(), fresh(), fresh());
+    for (fid, aname) in [(a, "a"), (ab, "/a/b"), (again, "/a/")] {
+        client.attach(fid, aname).unwrap();
+    }
+    let mut make = |fid: u32, name: &[u8]| client.mkdir_in(fid, name, 0o755).map(drop);
+    make(ROOT, b"in default").unwrap();
+    make(a, b"in a").unwrap();
+    assert_eq!(make(ab, b"in ab"), Err(Errno::EROFS));
+    assert_eq!(make(again, b"in a"), Err(Errno::EEXIST));
+    for aname in ["ab", "b", "a/c", "a/b/c"] {
+        assert_eq!(client.attach(fresh(), aname).err(), Some(Errno::ENOENT), "{aname}");
+    }
+    let message =
+        Tmessage::Trenameat { olddirfid: ROOT, oldname: Str(b"in default"), newdirfid: a, newname: Str(b"x") };
+    assert_eq!(client.done(&message), Err(Errno::EXDEV), "from one export to another");
+    // Without a default, an empty name is none.
+    let server = Server::with_exports(vec![export("only", false)], ServerOptions::default()).unwrap();
+    let mut client = Client::new(Direct { session: Arc::new(server.session()), space: None });
+    client.version(1 << 20).unwrap();
+    assert_eq!(client.attach(ROOT, "").err(), Some(Errno::ENOENT));
+    client.attach(ROOT, "only").unwrap();
+}
+
+#[test]
+fn exports_that_cannot_be_are_refused() {
+    let export = |name: &str| {
+        let terms = Terms { name: name.into(), ..Terms::default() };
+        Export::new(Arc::new(MemBackend::default()), terms)
+    };
+    let refused = |exports| Server::with_exports(exports, ServerOptions::default()).err();
+    assert!(matches!(refused(vec![]), Some(ExportError::None)));
+    assert!(matches!(refused(vec![export("a"), export("a")]), Some(ExportError::SameName(name)) if name == "a"));
+}
