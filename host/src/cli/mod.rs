@@ -1,8 +1,10 @@
 //! The command line: what it takes, and how it says what went wrong.
 
+mod activation;
 #[cfg(feature = "mount")]
 mod browse;
 mod exports;
+mod limits;
 mod metrics;
 #[cfg(feature = "mount")]
 mod mounting;
@@ -102,7 +104,8 @@ fn complain(message: &str) {
     eprintln!("ninering: {}", message.replace('\n', " "));
 }
 
-/// The runtime that all commands share.
+/// The runtime of all commands but `serve`, which has many more threads.
+#[cfg(feature = "mount")]
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }

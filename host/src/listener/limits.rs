@@ -36,7 +36,8 @@ pub struct Limits {
     pub without_fid: Option<Duration>,
     /// How long a message may take to arrive, from its first byte on; a second more for each 32 KiB of it.
     pub message: Option<Duration>,
-    /// How long a client may take for the replies that wait for it; a second more for each 32 KiB.
+    /// How long a client may take for the replies that wait for it; a second more for each 32 KiB. While memory is
+    /// short, that is 5 s at the most.
     pub slow_reader: Option<Duration>,
     /// How long a connection may be without a request. A mount can be idle for days, so that is for who knows better.
     pub idle: Option<Duration>,
@@ -90,6 +91,9 @@ impl Default for Keepalive {
 
 /// The slowest that a peer may send or take bytes in the long run, in bytes a second.
 const SLOWEST: u64 = 32 << 10;
+
+/// How long a client may take for its replies while others wait for memory, at the most.
+pub(super) const SLOW_READER_IN_NEED: Duration = Duration::from_secs(5);
 
 /// How long so many bytes may take, in milliseconds, where `base` is what the slightest may.
 pub(super) fn time_for(base: Duration, bytes: usize) -> u64 {

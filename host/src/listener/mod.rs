@@ -22,7 +22,7 @@ mod watchdog;
 
 use std::{io, os::fd::OwnedFd, sync::Arc};
 
-use socket2::{SockAddr, Socket};
+use socket2::{Domain, SockAddr, Socket};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     task::{JoinError, JoinSet},
@@ -115,6 +115,9 @@ impl Listener {
         for end in [&input, &output] {
             stream::check_kind(end)?;
         }
+        if stream::are_one_socket(&input, &output)? {
+            return Self::of_descriptor(input, address);
+        }
         let source = Connections::One(Ends::Pair { input, output }, Peer::Unknown);
         Ok(Self { source, address: address.clone(), resources: Resources::new(Limits::default()) })
     }
@@ -143,6 +146,16 @@ impl Listener {
     /// socket's address where that has one.
     pub fn local_address(&self) -> &Address {
         &self.address
+    }
+
+    /// Does the kernel tell as which user a client runs?
+    pub fn knows_users(&self) -> bool {
+        match &self.source {
+            Connections::Accepted(socket, _) | Connections::Given(socket) => {
+                socket.domain().is_ok_and(|domain| domain == Domain::UNIX)
+            }
+            Connections::One(_, peer) => matches!(peer, Peer::Process { .. }),
+        }
     }
 
     /// What its connections use.

@@ -21,11 +21,18 @@ const NETWORK: u128 = !0 << 64;
 pub struct Resources {
     limits: Limits,
     connections: Arc<Semaphore>,
-    by_peer: Mutex<HashMap<Holder, usize>>,
+    served: Mutex<Served>,
     requests: Arc<Semaphore>,
     memory: Arc<Semaphore>,
     pub(super) buffers: Arc<Buffers>,
     began: Instant,
+}
+
+/// Connections that are served: how many, and how many of each peer.
+#[derive(Debug, Default)]
+struct Served {
+    count: usize,
+    by_peer: HashMap<Holder, usize>,
 }
 
 /// What is in use of a [`Resources`] at a moment.
@@ -52,7 +59,7 @@ impl Resources {
         possible(&mut limits.memory);
         Arc::new(Self {
             connections: Arc::new(Semaphore::new(limits.connections)),
-            by_peer: Mutex::default(),
+            served: Mutex::default(),
             requests: Arc::new(Semaphore::new(limits.requests)),
             memory: Arc::new(Semaphore::new(limits.memory)),
             buffers: Arc::default(),
@@ -68,9 +75,13 @@ impl Resources {
 
     /// What is in use now.
     pub fn usage(&self) -> Usage {
+        let (connections, peers) = {
+            let served = self.served.lock();
+            (served.count, served.by_peer.len())
+        };
         Usage {
-            connections: self.limits.connections - self.connections.available_permits(),
-            peers: self.by_peer.lock().len(),
+            connections,
+            peers,
             requests: self.limits.requests - self.requests.available_permits(),
             memory: self.limits.memory - self.memory.available_permits(),
         }
@@ -88,16 +99,17 @@ impl Resources {
 
     /// Notes one more connection of `peer`; `None` where it has as many as it may.
     pub(super) fn admit(self: &Arc<Self>, peer: &Peer) -> Option<Admission> {
-        let Some(holder) = Holder::of(peer) else {
-            return Some(Admission { resources: Arc::clone(self), holder: None });
-        };
-        let mut by_peer = self.by_peer.lock();
-        let count = by_peer.entry(holder).or_default();
-        if *count >= self.limits.connections_per_peer {
-            return None;
+        let holder = Holder::of(peer);
+        let mut served = self.served.lock();
+        if let Some(holder) = holder {
+            let count = served.by_peer.entry(holder).or_default();
+            if *count >= self.limits.connections_per_peer {
+                return None;
+            }
+            *count += 1;
         }
-        *count += 1;
-        Some(Admission { resources: Arc::clone(self), holder: Some(holder) })
+        served.count += 1;
+        Some(Admission { resources: Arc::clone(self), holder })
     }
 
     /// The right to have one more request under way, if there is one.
@@ -118,6 +130,11 @@ impl Resources {
     /// So many bytes, or all where there are fewer.
     pub(super) async fn memory(&self, bytes: usize) -> OwnedSemaphorePermit {
         acquire(&self.memory, self.permits(bytes)).await
+    }
+
+    /// Has nearly all memory been given out, or do some wait for it?
+    pub(super) fn is_short_of_memory(&self) -> bool {
+        self.memory.available_permits() < self.limits.memory / 8
     }
 
     fn permits(&self, bytes: usize) -> u32 {
@@ -162,12 +179,13 @@ pub(super) struct Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
+        let mut served = self.resources.served.lock();
+        served.count -= 1;
         let Some(holder) = self.holder else { return };
-        let mut by_peer = self.resources.by_peer.lock();
-        if let Some(count) = by_peer.get_mut(&holder) {
+        if let Some(count) = served.by_peer.get_mut(&holder) {
             *count -= 1;
             if *count == 0 {
-                by_peer.remove(&holder);
+                served.by_peer.remove(&holder);
             }
         }
     }

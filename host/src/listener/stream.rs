@@ -69,6 +69,13 @@ pub(super) fn check_kind(descriptor: &OwnedFd) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither a socket nor a pipe"))
 }
 
+/// Do the two name one socket, as standard input and output do for a service that inetd starts?
+pub(super) fn are_one_socket(one: &OwnedFd, other: &OwnedFd) -> io::Result<bool> {
+    let (one, other) = (rustix::fs::fstat(one)?, rustix::fs::fstat(other)?);
+    let kind = FileType::from_raw_mode(one.st_mode);
+    Ok(kind == FileType::Socket && (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+}
+
 /// Where requests come from.
 #[derive(Debug)]
 pub(super) struct Input {

@@ -8,7 +8,11 @@ use std::{
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::{Limits, Resources, connection::Connection, limits::time_for};
+use super::{
+    Limits, Resources,
+    connection::Connection,
+    limits::{SLOW_READER_IN_NEED, time_for},
+};
 
 /// How often connections are looked at, at the most and at the least.
 const PERIODS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
@@ -72,13 +76,17 @@ impl Watchdog {
         });
         interval.tick().await;
         let (now, limits) = (resources.now(), resources.limits());
-        self.watched.retain_mut(|watched| watched.look(now, limits));
+        let mut slow_reader = limits.slow_reader;
+        if resources.is_short_of_memory() {
+            slow_reader = slow_reader.map(|limit| limit.min(SLOW_READER_IN_NEED));
+        }
+        self.watched.retain_mut(|watched| watched.look(now, limits, slow_reader));
     }
 }
 
 impl Watched {
     /// Closes the connection if it is overdue; `false` if there is no reason to look again.
-    fn look(&mut self, now: u64, limits: &Limits) -> bool {
+    fn look(&mut self, now: u64, limits: &Limits, slow_reader: Option<Duration>) -> bool {
         let Some(connection) = self.connection.upgrade() else { return false };
         self.without_fid = if connection.has_fid() { None } else { self.without_fid.or(Some(now)) };
         let passed = |since: u64, limit: Option<Duration>, bytes| {
@@ -86,7 +94,7 @@ impl Watched {
         };
         let overdue = if connection.begun_message().is_some_and(|(since, size)| passed(since, limits.message, size)) {
             Overdue::Message
-        } else if connection.waiting_reply().is_some_and(|(since, size)| passed(since, limits.slow_reader, size)) {
+        } else if connection.waiting_reply().is_some_and(|(since, size)| passed(since, slow_reader, size)) {
             Overdue::SlowReader
         } else if connection.is_busy() {
             return true;
