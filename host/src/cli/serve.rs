@@ -89,10 +89,11 @@ An ADDRESS is one of
 Without any, the sockets that systemd hands over are served.
 
 Mount it on Linux with
-  mount -t 9p -o trans=tcp,port=5640,version=9p2000.L,msize=1048576,access=client,posixacl 127.0.0.1 /mnt
+  mount -t 9p -o trans=tcp,port=5640,version=9p2000.L,msize=1048576,access=client,posixacl \\
+    127.0.0.1 /mnt
 
-SIGTERM or SIGINT ends it: no more requests are read, those under way are answered (--drain-time). A second one ends it at
-once.";
+SIGTERM or SIGINT ends it: no more requests are read, those under way are answered (--drain-time).
+A second one ends it at once.";
 
 pub(super) fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let addresses = arguments.addresses()?;
