@@ -104,8 +104,7 @@ fn complain(message: &str) {
     eprintln!("ninering: {}", message.replace('\n', " "));
 }
 
-/// The runtime of all commands but `serve`, which has many more threads.
-#[cfg(feature = "mount")]
+/// The runtime of all commands but `serve`, which may have more threads.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
