@@ -30,7 +30,7 @@ struct Cli {
 enum Command {
     #[cfg(feature = "mount")]
     Run(run::Arguments),
-    Serve(serve::Arguments),
+    Serve(Box<serve::Arguments>),
     Stat(stat::Arguments),
     #[cfg(feature = "mount")]
     Ls(browse::List),
@@ -61,7 +61,7 @@ pub(crate) fn main() -> ExitCode {
     let outcome = match cli.command {
         #[cfg(feature = "mount")]
         Command::Run(arguments) => run::run(arguments),
-        Command::Serve(arguments) => serve::serve(arguments),
+        Command::Serve(arguments) => serve::serve(*arguments),
         Command::Stat(arguments) => stat::stat(arguments),
         #[cfg(feature = "mount")]
         Command::Ls(arguments) => browse::list(arguments),
