@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     payload::Payload,
-    server::{Peer, Server, Session},
+    server::{Limit, Observers, Peer, Server, Session},
 };
 
 /// How many bytes are read ahead, and how large a buffer for several small replies is.
@@ -72,6 +72,7 @@ pub(super) struct Connection {
     in_flight: InFlight,
     budget: Arc<Budget>,
     resources: Arc<Resources>,
+    observers: Observers,
     peer: Peer,
     /// When bytes of a request came last, in milliseconds of the resources' clock.
     last_request: AtomicU64,
@@ -99,6 +100,7 @@ impl Connection {
             message_begun: AtomicU64::new(0),
             message_size: AtomicUsize::new(0),
             resources: Arc::clone(resources),
+            observers: server.options().observers.clone(),
         };
         Ok((Arc::new(connection), input))
     }
@@ -113,7 +115,10 @@ impl Connection {
             let writing = AbortOnDrop(tokio::spawn(writing.in_current_span()));
             match self.read(input, stopping).await {
                 Ok(()) => self.finish().await,
-                Err(violation) => tracing::warn!(peer = %self.peer, "closed: the peer sent {violation}"),
+                Err(violation) => {
+                    tracing::warn!(peer = %self.peer, "closed: the peer sent {violation}");
+                    self.tell_refused(Limit::Protocol);
+                }
             }
             self.outgoing.close();
             drop(writing);
@@ -125,7 +130,12 @@ impl Connection {
     /// Ends it, since the peer takes too long.
     pub(super) fn end(&self, overdue: Overdue) {
         tracing::info!(peer = %self.peer, "closed: {overdue}");
+        self.tell_refused(overdue.limit());
         self.outgoing.close();
+    }
+
+    fn tell_refused(&self, limit: Limit) {
+        self.observers.tell(|observer| observer.refused(limit));
     }
 
     /// Has the client any fid?

@@ -39,7 +39,7 @@ pub use self::{
     limits::{Keepalive, Limits},
     resources::{Resources, Usage},
 };
-use crate::server::{Peer, Server};
+use crate::server::{Limit, Peer, Server};
 
 /// A socket that clients can connect to, or a client that is connected already.
 #[derive(Debug)]
@@ -226,6 +226,7 @@ impl Serving {
     fn begin(&mut self, ends: Ends, peer: Peer, slot: OwnedSemaphorePermit) {
         let Some(admission) = self.resources.admit(&peer) else {
             tracing::warn!(%peer, limit = self.resources.limits().connections_per_peer, "refused: it has connections enough");
+            self.server.options().observers.tell(|observer| observer.refused(Limit::Connections));
             return;
         };
         let begun = ends

@@ -13,6 +13,7 @@ use super::{
     connection::Connection,
     limits::{SLOW_READER_IN_NEED, time_for},
 };
+use crate::server::Limit;
 
 /// How often connections are looked at, at the most and at the least.
 const PERIODS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
@@ -28,6 +29,16 @@ pub(super) enum Overdue {
     SlowReader,
     /// No request: [`Limits::idle`].
     Idle,
+}
+
+impl Overdue {
+    /// The limit that was reached, as observers know it.
+    pub(super) fn limit(self) -> Limit {
+        match self {
+            Self::SlowReader => Limit::SlowReader,
+            Self::WithoutFid | Self::Message | Self::Idle => Limit::Idle,
+        }
+    }
 }
 
 impl fmt::Display for Overdue {
