@@ -149,6 +149,23 @@ fn a_user_has_no_rights_but_a_users() {
         let changes = SetAttributes { valid, uid: ALICE, gid: 1, mode: 0o666, ..SetAttributes::default() };
         assert_eq!(alice.setattr(file, changes), Err(error), "{valid:#x}");
     }
+    // By a group or for all, who may write may truncate too, and the time goes with that.
+    fs::write(served.path("shared"), "shared").unwrap();
+    fs::set_permissions(served.path("shared"), fs::Permissions::from_mode(0o666)).unwrap();
+    let shared = alice.at("shared").unwrap();
+    let size = |size| SetAttributes {
+        valid: setattr::SIZE | setattr::MTIME | setattr::CTIME,
+        size,
+        ..SetAttributes::default()
+    };
+    alice.setattr(shared, size(3)).unwrap();
+    assert_eq!(fs::read(served.path("shared")).unwrap(), b"sha");
+    // What is open stays so when permissions go.
+    let open = alice.open("shared", RDWR).unwrap();
+    fs::set_permissions(served.path("shared"), fs::Permissions::from_mode(0)).unwrap();
+    alice.setattr(open, size(1)).unwrap();
+    assert_eq!(alice.read(open, 0, 10).unwrap(), b"s");
+    assert_eq!(alice.setattr(shared, size(0)), Err(Errno::EACCES));
     // One's own one may change, but not give away.
     alice.make("", "own", b"");
     let own = alice.at("own").unwrap();

@@ -181,6 +181,12 @@ pub trait OpenFile: Send + Sync {
         Err(Errno::EISDIR)
     }
 
+    /// Changes the size, of a file that is open for writing: whatever its permissions are by now. `EOPNOTSUPP` where the
+    /// [node](Node::set_attributes) has to be asked instead.
+    fn set_size(&self, size: u64) -> Result<(), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
     /// Gives entries to `take` from `offset` on (0, or an entry's), until it answers `false`; `.` and `..` too.
     fn read_directory(&self, offset: u64, take: &mut dyn FnMut(Entry<'_>) -> bool) -> Result<(), Errno> {
         Err(Errno::ENOTDIR)

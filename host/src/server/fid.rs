@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use ninering_wire::{Attributes, Errno, NOFID, SetAttributes, lopen};
+use ninering_wire::{Attributes, Errno, NOFID, SetAttributes, lopen, setattr};
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
@@ -111,6 +111,22 @@ impl Fid {
     pub(super) fn set_attributes(&self, mut changes: SetAttributes) -> Result<(), Errno> {
         if let Some(maps) = &self.attach.maps {
             maps.take(&mut changes)?;
+        }
+        if changes.valid & setattr::SIZE != 0
+            && let Ok(file) = self.opened().and_then(Opened::writable)
+        {
+            match file.set_size(changes.size) {
+                Ok(()) => changes.valid &= !setattr::SIZE,
+                Err(Errno::EOPNOTSUPP) => {}
+                Err(error) => return Err(error),
+            }
+            // It sets these itself.
+            if changes.valid & (setattr::SIZE | setattr::MTIME_SET) == 0 {
+                changes.valid &= !(setattr::MTIME | setattr::CTIME);
+            }
+            if changes.valid == 0 {
+                return Ok(());
+            }
         }
         self.node.set_attributes(&changes)
     }

@@ -29,11 +29,13 @@ impl DirNode {
         if asked(setattr::MODE) && self.file_type() == FileType::Symlink {
             return Err(Errno::EOPNOTSUPP);
         }
+        // A new size sets it to the clock's time, and may be set by who may write, which another time may not.
+        let modified_by_size = asked(setattr::SIZE) && !asked(setattr::MTIME_SET);
         let times = Timestamps {
             last_access: time(changes, setattr::ATIME, setattr::ATIME_SET, changes.atime_sec, changes.atime_nsec)?,
             last_modification: time(
                 changes,
-                setattr::MTIME,
+                if modified_by_size { 0 } else { setattr::MTIME },
                 setattr::MTIME_SET,
                 changes.mtime_sec,
                 changes.mtime_nsec,
@@ -55,7 +57,7 @@ impl DirNode {
         if asked(setattr::MODE) {
             self.export().change_mode(self.as_fd(), Mode::from_raw_mode(changes.mode & 0o7777)).map_err(wire)?;
         }
-        if asked(setattr::ATIME | setattr::MTIME) {
+        if asked(setattr::ATIME) || asked(setattr::MTIME) && !modified_by_size {
             rustix::fs::utimensat(self, c"", &times, AtFlags::EMPTY_PATH).map_err(wire)?;
         }
         Ok(())

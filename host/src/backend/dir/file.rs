@@ -73,6 +73,10 @@ impl OpenFile for RegularFile {
         self.transfer(offset, from, |left, offset| left.write_to_file(self.descriptor.as_fd(), offset))
     }
 
+    fn set_size(&self, size: u64) -> Result<(), Errno> {
+        rustix::fs::ftruncate(&self.descriptor, size).map_err(wire)
+    }
+
     fn sync(&self, data_only: bool) -> Result<(), Errno> {
         if data_only { rustix::fs::fdatasync(&self.descriptor) } else { rustix::fs::fsync(&self.descriptor) }
             .map_err(wire)
