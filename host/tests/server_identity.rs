@@ -162,7 +162,7 @@ fn a_user_has_no_rights_but_a_users() {
     assert_eq!(fs::read(served.path("shared")).unwrap(), b"sha");
     // What is open stays so when permissions go.
     let open = alice.open("shared", RDWR).unwrap();
-    fs::set_permissions(served.path("shared"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(served.path("shared"), fs::Permissions::from_mode(0o000)).unwrap();
     alice.setattr(open, size(1)).unwrap();
     assert_eq!(alice.read(open, 0, 10).unwrap(), b"s");
     assert_eq!(alice.setattr(shared, size(0)), Err(Errno::EACCES));
