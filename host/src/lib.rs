@@ -10,7 +10,7 @@
 //! | [`region`], [`lease`] | the shared memory, and who may use which part of it |
 //! | [`virtqueue`] | the driver's side of a virtio split queue in the region |
 //! | [`device`] | the other side: an in-process server, or a transport to a remote one |
-//! | [`server`] | the 9P2000.L protocol engine |
+//! | [`server`] | the protocol engine for 9P2000.L, 9P2000.u and 9P2000 |
 //! | [`backend`] | what it serves: a host directory, a filesystem in memory |
 //! | [`listener`] | the same server for others: tcp and unix sockets |
 //! | [`metrics`] | what servers have done, in numbers |
@@ -26,6 +26,7 @@ pub mod listener;
 pub mod metrics;
 #[cfg(feature = "mount")]
 pub mod mount;
+mod names;
 pub mod payload;
 #[cfg(feature = "mount")]
 pub mod program;

@@ -97,7 +97,7 @@ fn version_agrees_on_the_lesser_msize() {
 #[test]
 fn unknown_versions_are_answered_by_unknown() {
     let mut client = stranger(&server());
-    for version in ["9P2000", "9P2000.u", "9P2000.L.Google.7", "9p2000.l", "", "unknown"] {
+    for version in ["9P", "9P1999.L", "9p2000.l", "", "unknown"] {
         let reply = client.call(&Tmessage::Tversion { msize: 8192, version: version.into() }, &[]).unwrap();
         let frame = Frame::<Rmessage<'_>>::decode(&reply).unwrap();
         assert_eq!(frame.message, Rmessage::Rversion { msize: 8192, version: "unknown".into() });

@@ -80,7 +80,8 @@ pub trait Node: Any + Send + Sync {
     /// Opens it as `flags` say (those of [`ninering_wire::lopen`]).
     fn open(&self, flags: u32) -> Result<OpenRef, Errno>;
 
-    /// Makes a regular file in this directory and opens it. An existing one is opened unless `flags` has `EXCL`.
+    /// Makes a regular file in this directory and opens it. Its group, as that of all new files, is `gid`; where that is
+    /// `!0`, the one that the filesystem gives it. An existing one is opened unless `flags` has `EXCL`.
     fn create(&self, name: Name<'_>, flags: u32, mode: u32, gid: u32) -> Result<(NodeRef, OpenRef), Errno> {
         Err(Errno::ENOTDIR)
     }

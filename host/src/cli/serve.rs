@@ -5,7 +5,7 @@ use std::{process::ExitCode, str::FromStr, sync::Arc};
 use anyhow::Context;
 use ninering::{
     listener::{Address, AddressError, Listener, Resources},
-    server::{Server, ServerOptions},
+    server::{Dialect, Server, ServerOptions},
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -32,6 +32,9 @@ pub(super) struct Arguments {
     /// Where to listen (see below). Can be given several times.
     #[arg(short, long, value_name = "ADDRESS")]
     listen: Vec<Listen>,
+    /// The dialects to speak, separated by commas: 9P2000.L, 9P2000.u, 9P2000.
+    #[arg(long, value_name = "DIALECTS", value_delimiter = ',', default_values_t = Dialect::ALL)]
+    dialects: Vec<Dialect>,
     #[command(flatten)]
     limits: LimitArguments,
     #[command(flatten)]
@@ -99,7 +102,8 @@ pub(super) fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let addresses = arguments.addresses()?;
     let resources = Resources::new(arguments.limits.limits());
     let observing = arguments.observing.observing()?;
-    let mut options = ServerOptions { observers: observing.observers.clone(), ..ServerOptions::default() };
+    let dialects = arguments.dialects.iter().copied().collect();
+    let mut options = ServerOptions { dialects, observers: observing.observers.clone(), ..ServerOptions::default() };
     arguments.limits.apply_to(&mut options);
     let server = arguments.exports.server(options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

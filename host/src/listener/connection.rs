@@ -343,7 +343,7 @@ impl Connection {
         }));
         let answered = answered.unwrap_or_else(|_| {
             tracing::error!(peer = %self.peer, tag, kind = message[4], "a request panicked, and is answered EIO");
-            Some((Rmessage::Rlerror { ecode: Errno::EIO.0 }).encode(tag, buffer.space()).unwrap_or(0))
+            Some(self.session.answer_error(tag, Errno::EIO, &Payload::from(&mut buffer.space()[..capacity])))
         });
         if let Some(length) = answered {
             buffer.fill(length);

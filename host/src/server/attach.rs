@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ninering_wire::Errno;
+use ninering_wire::{Attributes, Errno};
 
 use super::{export::Maps, identity};
-use crate::backend::Credentials;
+use crate::backend::{Credentials, Node};
 
 /// One attach: on what terms its fids are used.
 pub(super) struct Attach {
@@ -43,6 +43,15 @@ impl Attach {
     /// Does `other` act as the same user?
     pub(super) fn same_user(&self, other: &Self) -> bool {
         self.user == other.user
+    }
+
+    /// The attributes of a file, as the client is to see them.
+    pub(super) fn attributes(&self, node: &dyn Node, request_mask: u64) -> Result<Attributes, Errno> {
+        let mut attributes = node.attributes(request_mask)?;
+        if let Some(maps) = &self.maps {
+            maps.show(&mut attributes);
+        }
+        Ok(attributes)
     }
 
     /// The group that a new file is to have here, of the one that the client says.

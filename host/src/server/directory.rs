@@ -50,12 +50,7 @@ impl Session {
         gid: u32,
     ) -> Result<usize, Errno> {
         let name = Name::new(name)?;
-        match target {
-            b"" => return Err(Errno::ENOENT),
-            _ if target.len() >= PATH_MAX => return Err(Errno::ENAMETOOLONG),
-            _ if target.contains(&0) => return Err(Errno::EINVAL),
-            _ => {}
-        }
+        check_target(target)?;
         let directory = self.fid(request, fid)?;
         let qid = directory.node.symlink(name, target, directory.attach.group(gid))?;
         request.answer(&Rmessage::Rsymlink { qid })
@@ -130,10 +125,25 @@ impl Session {
         if fid.xattr().is_some() {
             return Err(Errno::EBADF);
         }
-        let place = place_of(&fid)?;
-        place.directory.unlink(Name::new(&place.name)?, fid.node.qid().kind.is_dir())?;
+        remove(&fid)?;
         request.answer(&Rmessage::Rremove {})
     }
+}
+
+/// Can a symbolic link have this target?
+pub(super) fn check_target(target: &[u8]) -> Result<(), Errno> {
+    match target {
+        b"" => Err(Errno::ENOENT),
+        _ if target.len() >= PATH_MAX => Err(Errno::ENAMETOOLONG),
+        _ if target.contains(&0) => Err(Errno::EINVAL),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the file that a fid stands for, by the name that it was walked by ([`place_of`]).
+pub(super) fn remove(fid: &Fid) -> Result<(), Errno> {
+    let place = place_of(fid)?;
+    place.directory.unlink(Name::new(&place.name)?, fid.node.qid().kind.is_dir())
 }
 
 /// The directory and name that a fid was walked by.
@@ -141,7 +151,7 @@ impl Session {
 /// `EOPNOTSUPP` where they are unknown: for a root, and for what was reached by `..`. `ENOENT` where the name leads to
 /// another file by now. (One that is swapped in right after this look is moved or removed in its stead, as with any two
 /// steps by name. `Trenameat` and `Tunlinkat` have no such gap, and Linux's client prefers them.)
-fn place_of(fid: &Fid) -> Result<Place, Errno> {
+pub(super) fn place_of(fid: &Fid) -> Result<Place, Errno> {
     let place = fid.place.lock().clone().ok_or(Errno::EOPNOTSUPP)?;
     let found = place.directory.lookup(Name::new(&place.name)?)?;
     if found.qid().path == fid.node.qid().path { Ok(place) } else { Err(Errno::ENOENT) }

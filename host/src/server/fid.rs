@@ -20,11 +20,17 @@ use crate::backend::{NodeRef, OpenRef};
 pub(super) struct Opened {
     file: OpenRef,
     access: u32,
+    remove_on_clunk: bool,
 }
 
 impl Opened {
     pub(super) fn new(file: OpenRef, flags: u32) -> Self {
-        Self { file, access: flags & lopen::ACCMODE }
+        Self { file, access: flags & lopen::ACCMODE, remove_on_clunk: false }
+    }
+
+    /// The same, to be removed when the fid is clunked.
+    pub(super) fn removed_on_clunk(self, remove_on_clunk: bool) -> Self {
+        Self { remove_on_clunk, ..self }
     }
 
     /// The file, if it was opened for reading.
@@ -100,11 +106,7 @@ impl Fid {
 
     /// The file's attributes, as its client is to see them.
     pub(super) fn attributes(&self, request_mask: u64) -> Result<Attributes, Errno> {
-        let mut attributes = self.node.attributes(request_mask)?;
-        if let Some(maps) = &self.attach.maps {
-            maps.show(&mut attributes);
-        }
-        Ok(attributes)
+        self.attach.attributes(&*self.node, request_mask)
     }
 
     /// Changes the file's attributes as its client wants them.
@@ -133,6 +135,11 @@ impl Fid {
 
     pub(super) fn is_open(&self) -> bool {
         self.opened.get().is_some()
+    }
+
+    /// Is the file to be removed when the fid is clunked?
+    pub(super) fn removes_on_clunk(&self) -> bool {
+        self.opened.get().is_some_and(|opened| opened.remove_on_clunk)
     }
 
     /// The open file; `EBADF` where it is none.
@@ -237,10 +244,10 @@ impl FidTable {
         removed.ok_or(Errno::EBADF)
     }
 
-    /// Forgets them all.
-    pub(super) fn clear(&self) {
-        let forgotten = std::mem::take(&mut *self.fids.write());
-        drop(forgotten);
+    /// Forgets them all, and returns what they stood for.
+    pub(super) fn take(&self) -> impl Iterator<Item = Arc<Fid>> + use<> {
+        let Fids { dense, sparse, .. } = std::mem::take(&mut *self.fids.write());
+        dense.into_iter().flatten().chain(sparse.into_values())
     }
 
     /// How many there are.

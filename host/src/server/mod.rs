@@ -1,4 +1,4 @@
-//! The 9P2000.L server's protocol engine: from the bytes of a request to the bytes of its reply.
+//! The server's protocol engine for 9P2000.L, 9P2000.u and 9P2000: from the bytes of a request to the bytes of its reply.
 //!
 //! A [`Server`] offers one [`Backend`]; a [`Session`] is one client's conversation with it, and
 //! [`Session::handle`] answers one request. The engine knows no transport: bulk data is named by [`Payload`]s and
@@ -13,6 +13,7 @@
 //! - `export` (what is offered, and who attaches as whom), `users` (this machine's) and `ids` (a client's numbers for
 //!   them), `attach` (on what terms fids are used) and `identity` (as whom the thread reaches the files);
 //! - `fid`: what a fid stands for, and the table of them; `request`: a reply's way into its space;
+//! - `dialect`: how a `Tversion` chooses one; `legacy`: what those before 9P2000.L have for themselves;
 //! - `observer`: who wants to see requests and replies, for metrics or a log; `peer`: who is at the other end.
 //!
 //! Nothing that a client sends is trusted, and what a backend returns is checked where a peer could be hurt by it.
@@ -25,6 +26,7 @@
 
 mod attach;
 mod attributes;
+mod dialect;
 mod directory;
 mod dispatch;
 mod export;
@@ -32,6 +34,7 @@ mod fid;
 mod file;
 mod identity;
 mod ids;
+mod legacy;
 mod namespace;
 mod observer;
 mod peer;
@@ -43,8 +46,8 @@ mod xattr;
 use std::sync::Arc;
 
 pub(crate) use self::observer::request_name;
-use self::{export::Exports, observer::SessionNumbers};
 pub use self::{
+    dialect::{Dialect, Dialects, UnknownDialect},
     export::{Export, ExportError, Identity, NOBODY, Squash, Terms},
     identity::{SwitchError, Turn},
     ids::{IdMap, IdMapError, IdRange},
@@ -52,7 +55,8 @@ pub use self::{
     peer::Peer,
     session::{Counters, Session},
 };
-use crate::backend::Backend;
+use self::{export::Exports, observer::SessionNumbers};
+use crate::{backend::Backend, names::Names};
 
 /// The least `msize` that a client may ask for, in bytes (Linux's own client asks for no less either).
 pub const LEAST_MSIZE: u32 = 4096;
@@ -68,14 +72,22 @@ pub struct ServerOptions {
     pub read_only: bool,
     /// How many fids one session may have at a time.
     pub max_fids: usize,
+    /// The dialects that it speaks.
+    pub dialects: Dialects,
     /// Who sees what its sessions do, those that are [`Session::watched`].
     pub observers: Observers,
 }
 
 impl Default for ServerOptions {
-    /// 1 MiB of payload in a message, writable, 65,536 fids.
+    /// 1 MiB of payload in a message, writable, 65,536 fids, all dialects.
     fn default() -> Self {
-        Self { max_msize: (1 << 20) + 4096, read_only: false, max_fids: 1 << 16, observers: Observers::default() }
+        Self {
+            max_msize: (1 << 20) + 4096,
+            read_only: false,
+            max_fids: 1 << 16,
+            dialects: Dialects::ALL,
+            observers: Observers::default(),
+        }
     }
 }
 
@@ -83,6 +95,7 @@ impl Default for ServerOptions {
 pub struct Server {
     exports: Exports,
     options: ServerOptions,
+    names: Names,
     session_numbers: SessionNumbers,
 }
 
@@ -106,7 +119,7 @@ impl Server {
 
     fn offering(exports: Exports, mut options: ServerOptions) -> Arc<Self> {
         options.max_msize = options.max_msize.clamp(LEAST_MSIZE, MOST_MSIZE);
-        Arc::new(Self { exports, options, session_numbers: SessionNumbers::default() })
+        Arc::new(Self { exports, options, names: Names::default(), session_numbers: SessionNumbers::default() })
     }
 
     /// Begins a conversation with a client of this process.

@@ -2,33 +2,38 @@
 
 use std::sync::Arc;
 
-use ninering_wire::{Errno, HEADER_LEN, NOFID, Name, Qids, Rmessage, Str, VERSION_9P2000L, VERSION_UNKNOWN};
+use ninering_wire::{Errno, HEADER_LEN, NOFID, Name, Qids, Rmessage, Str, VERSION_UNKNOWN};
 use smallvec::SmallVec;
 
 use super::{
     LEAST_MSIZE, Session,
+    dialect::Dialect,
+    directory::remove,
     export::Claim,
     fid::{Fid, Place},
+    identity::Turn,
     request::Request,
+    session::Agreed,
 };
 use crate::backend::NodeRef;
 
 impl Session {
     /// `Tversion`: begins the session anew, whatever comes of it. `EINVAL` for an `msize` below [`LEAST_MSIZE`].
     pub(super) fn version(&self, request: &Request, version: &[u8]) -> Result<usize, Errno> {
-        self.begin(0);
+        let dialect = self.server.options.dialects.choose(version);
+        let none = Agreed { msize: 0, dialect: dialect.unwrap_or_default() };
+        self.begin(none);
         if request.msize < LEAST_MSIZE {
             return Err(Errno::EINVAL);
         }
         let msize = request.msize.min(self.server.options.max_msize);
-        let known = version == VERSION_9P2000L;
-        let version = Str(if known { VERSION_9P2000L } else { VERSION_UNKNOWN });
+        let version = Str(dialect.map_or(VERSION_UNKNOWN, Dialect::version));
         // The space is checked before anything is agreed on.
         if request.reply.len() < HEADER_LEN + 4 + 2 + version.len() {
             return Err(Errno::ENOBUFS);
         }
-        if known {
-            self.begin(msize);
+        if dialect.is_some() {
+            self.begin(Agreed { msize, ..none });
         }
         request.answer(&Rmessage::Rversion { msize, version })
     }
@@ -99,15 +104,30 @@ impl Session {
         request.answer(&Rmessage::Rwalk { qids })
     }
 
-    /// `Tclunk`. What is open is closed when the last request that uses it ends. The fid is forgotten even where an
-    /// extended attribute that was written by it cannot be set.
+    /// `Tclunk`. What is open is closed when the last request that uses it ends; what is to be removed then is so now.
+    /// The fid is forgotten even where that fails, or an extended attribute that was written by it cannot be set.
     pub(super) fn clunk(&self, request: &Request, fid: u32) -> Result<usize, Errno> {
         let fid = self.fids.remove(fid)?;
         if let Some(xattr) = fid.xattr() {
             fid.attach.begin(request.changes)?;
             xattr.finish(&fid.node)?;
+        } else if fid.removes_on_clunk() {
+            fid.attach.begin(true)?;
+            remove(&fid)?;
         }
         request.answer(&Rmessage::Rclunk {})
+    }
+
+    /// Clunks all fids.
+    pub(super) fn forget_fids(&self) {
+        for fid in self.fids.take() {
+            if fid.removes_on_clunk() {
+                let _turn = Turn::begin();
+                if let Err(error) = fid.attach.begin(true).and_then(|()| remove(&fid)) {
+                    tracing::warn!(%error, "a file that was to be removed when its client is done with it is left");
+                }
+            }
+        }
     }
 }
 

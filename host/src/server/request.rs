@@ -2,8 +2,11 @@
 
 use std::cell::Cell;
 
-use ninering_wire::{Errno, HEADER_LEN, Header, PATH_MAX, Qid, RREAD_LEN, Rmessage, WireError};
+use ninering_wire::{
+    Errno, HEADER_LEN, Header, Message, PATH_MAX, Qid, RREAD_LEN, Rmessage, VERSION_9P2000L, WireError,
+};
 
+use super::{dialect::Dialect, legacy, session::Agreed};
 use crate::payload::Payload;
 
 /// Bytes of the largest reply that is built on the stack: all but `Rreadlink` and those with a payload.
@@ -43,7 +46,7 @@ impl PutOff {
 
 impl<'r> Request<'_, '_, 'r> {
     /// Writes a reply; tells its length in bytes. `ENOBUFS` where there is no space for it.
-    pub(super) fn answer(&self, message: &Rmessage<'_>) -> Result<usize, Errno> {
+    pub(super) fn answer<'m>(&self, message: &impl Message<'m>) -> Result<usize, Errno> {
         self.build::<LARGEST_BUILT>(message)
     }
 
@@ -52,7 +55,7 @@ impl<'r> Request<'_, '_, 'r> {
         Ok(self.build::<RREAD_LEN>(message)? + count)
     }
 
-    fn build<const LENGTH: usize>(&self, message: &Rmessage<'_>) -> Result<usize, Errno> {
+    fn build<'m, const LENGTH: usize>(&self, message: &impl Message<'m>) -> Result<usize, Errno> {
         let mut buffer = [0; LENGTH];
         let length = message.encode(self.tag, &mut buffer).map_err(|_| Errno::ENOBUFS)?;
         self.put(0, &buffer[..length])?;
@@ -76,6 +79,15 @@ impl<'r> Request<'_, '_, 'r> {
     /// The space for the payload of an `Rread` or `Rreaddir`: `count` bytes, or what `msize` has space for.
     pub(super) fn payload_space(&self, count: u32) -> Payload<'r> {
         self.reply.part(RREAD_LEN, payload_limit(count, self.msize))
+    }
+
+    /// Writes a reply that was built elsewhere.
+    pub(super) fn answer_built(&self, reply: &[u8]) -> Result<usize, Errno> {
+        if reply.len() > (self.msize as usize).min(self.reply.len()) {
+            return Err(Errno::ENOBUFS);
+        }
+        self.put(0, reply)?;
+        Ok(reply.len())
     }
 
     fn put(&self, start: usize, bytes: &[u8]) -> Result<(), Errno> {
@@ -103,17 +115,19 @@ pub(super) fn errno_of(error: WireError) -> Errno {
     }
 }
 
+const TREADLINK: u8 = 22;
 const RREADLINK: u8 = 23;
+const TSTAT: u8 = 124;
 
 fn payload_limit(count: u32, msize: u32) -> usize {
     (count as usize).min((msize as usize).saturating_sub(RREAD_LEN))
 }
 
-/// Bytes that the reply to `message` takes at the most; enough for an `Rlerror` in any case.
+/// Bytes that the reply to `message` takes at the most; enough for an error in any case.
 ///
 /// Only the fields that matter are looked at, where they lie; a message that is too short for them has no reply but
-/// an `Rlerror`.
-pub(super) fn reply_limit(message: &[u8], msize: u32) -> usize {
+/// an error.
+pub(super) fn reply_limit(message: &[u8], msize: u32, dialect: Dialect) -> usize {
     let u32_at = |at: usize| {
         let bytes = message.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
         bytes.map_or(0, u32::from_le_bytes)
@@ -122,8 +136,8 @@ pub(super) fn reply_limit(message: &[u8], msize: u32) -> usize {
     let limit = match message.get(4) {
         // Tstatfs
         Some(8) => HEADER_LEN + 60,
-        // Tlopen, Tlcreate: qid and iounit
-        Some(12 | 14) => qid + 4,
+        // Tlopen, Tlcreate, Topen, Tcreate: qid and iounit
+        Some(12 | 14 | 112 | 114) => qid + 4,
         // Tsymlink, Tmknod, Tmkdir, Tauth, Tattach
         Some(16 | 18 | 72 | 102 | 104) => qid,
         // Treadlink
@@ -134,21 +148,29 @@ pub(super) fn reply_limit(message: &[u8], msize: u32) -> usize {
         Some(30) => HEADER_LEN + 8,
         // Treaddir, Tread: fid[4] offset[8] count[4]
         Some(40 | 116) => RREAD_LEN + payload_limit(u32_at(HEADER_LEN + 12), msize),
-        // Tversion
-        Some(100) => HEADER_LEN + 4 + 2 + 8,
+        // Tversion: msize[4] version[s]. Of another dialect, an error is longer than the answer.
+        Some(100) if message.get(HEADER_LEN + 6..) == Some(VERSION_9P2000L) => HEADER_LEN + 4 + 2 + 8,
+        Some(100) => legacy::RERROR_MOST,
         // Twalk: fid[4] newfid[4] nwname[2], and a qid for each name
         Some(110) => {
             let names = message.get(HEADER_LEN + 8..HEADER_LEN + 10).map_or(0, |bytes| bytes[0].min(16));
             HEADER_LEN + 2 + Qid::LEN * usize::from(names)
         }
+        // Tstat
+        Some(&TSTAT) => legacy::RSTAT_MOST.min(msize as usize),
         _ => 0,
     };
-    limit.max(RREAD_LEN)
+    limit.max(match dialect {
+        Dialect::Linux => RREAD_LEN,
+        Dialect::Unix | Dialect::Plan9 => legacy::RERROR_MOST,
+    })
 }
 
 /// Is there space in `reply` for any reply to `message`? To be asked before anything is changed.
 ///
-/// A `Treadlink` changes nothing, and few targets are as long as they may be: it gets its answer if that fits.
-pub(super) fn has_space(message: &[u8], msize: u32, reply: &Payload<'_>) -> bool {
-    message.get(4) == Some(&(RREADLINK - 1)) || reply.len() >= reply_limit(message, msize)
+/// A `Treadlink` and a `Tstat` change nothing, and few targets and names are as long as they may be: they get their
+/// answer if that fits.
+pub(super) fn has_space(message: &[u8], agreed: &Agreed, reply: &Payload<'_>) -> bool {
+    matches!(message.get(4), Some(&(TREADLINK | TSTAT)))
+        || reply.len() >= reply_limit(message, agreed.msize, agreed.dialect)
 }

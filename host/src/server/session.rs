@@ -8,17 +8,26 @@ use std::{
     },
 };
 
-use ninering_wire::{Errno, HEADER_LEN, Header, MIN_MSIZE, Message, NOTAG, Tmessage, WireError};
+use ninering_wire::{
+    Errno, HEADER_LEN, Header, MIN_MSIZE, Message, NOTAG, Tmessage, WireError,
+    legacy::{Plan9, Unix},
+};
 use parking_lot::RwLock;
 
 use super::{
-    Peer, Server, dispatch,
+    Peer, Server,
+    dialect::Dialect,
+    dispatch,
     fid::{Fid, FidTable},
     identity::Turn,
+    legacy,
     observer::Watch,
     request::{self, PutOff, Request},
 };
 use crate::payload::Payload;
+
+/// The type number of a `Tversion`.
+const TVERSION: u8 = 100;
 
 /// One client's conversation: its fids, and what its `Tversion` agreed on.
 ///
@@ -27,8 +36,8 @@ pub struct Session {
     pub(super) server: Arc<Server>,
     pub(super) fids: FidTable,
     pub(super) peer: Peer,
-    /// What was agreed on, 0 before that. Read-locked by each request, so that a `Tversion` has the session alone.
-    msize: RwLock<u32>,
+    /// Read-locked by each request, so that a `Tversion` has the session alone.
+    agreed: RwLock<Agreed>,
     requests: AtomicU64,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
@@ -45,6 +54,15 @@ enum Patience<'a> {
     Now(&'a PutOff),
     /// It was put off, and may now.
     WasPutOff,
+}
+
+/// What a `Tversion` agrees on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Agreed {
+    /// 0 where nothing is.
+    pub(super) msize: u32,
+    /// The one in which the client is told of errors before, too.
+    pub(super) dialect: Dialect,
 }
 
 /// What a session has done so far.
@@ -64,7 +82,7 @@ impl Session {
             peer,
             fids: FidTable::new(server.options.max_fids),
             server,
-            msize: RwLock::new(0),
+            agreed: RwLock::default(),
             requests: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
@@ -99,7 +117,7 @@ impl Session {
     /// waits for those under way, and those that come later for it.
     pub fn handle(&self, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> usize {
         self.requests.fetch_add(1, Relaxed);
-        self.reply_to(message, payload, reply, Patience::Waits, || self.msize.read())
+        self.reply_to(message, payload, reply, Patience::Waits, || self.agreed.read())
     }
 
     /// As [`Self::handle`], if the request can be answered from memory, or from metadata that mostly is there. `None`
@@ -107,7 +125,7 @@ impl Session {
     /// that may.
     pub fn handle_now(&self, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> Option<usize> {
         let now = PutOff::default();
-        let length = self.reply_to(message, payload, reply, Patience::Now(&now), || self.msize.read());
+        let length = self.reply_to(message, payload, reply, Patience::Now(&now), || self.agreed.read());
         if now.is_put_off() {
             return None;
         }
@@ -118,19 +136,19 @@ impl Session {
     /// As [`Self::handle`], for a request that [`Self::handle_now`] would have had to wait for.
     pub fn handle_later(&self, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> usize {
         self.requests.fetch_add(1, Relaxed);
-        self.reply_to(message, payload, reply, Patience::WasPutOff, || self.msize.read())
+        self.reply_to(message, payload, reply, Patience::WasPutOff, || self.agreed.read())
     }
 
     /// As [`Self::handle`], for who has the session alone: what only keeps several threads apart is left out.
     pub fn handle_alone(&mut self, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> usize {
         *self.requests.get_mut() += 1;
-        let msize = *self.msize.get_mut();
-        self.reply_to(message, payload, reply, Patience::Waits, || &msize)
+        let agreed = *self.agreed.get_mut();
+        self.reply_to(message, payload, reply, Patience::Waits, || &agreed)
     }
 
-    /// Answers a request. `agreed` is asked for the session's `msize`, and what it returns kept for as long as the
-    /// session must not begin anew.
-    fn reply_to<M: Deref<Target = u32>>(
+    /// Answers a request. `agreed` is asked for what the session agreed on, and what it returns kept for as
+    /// long as the session must not begin anew.
+    fn reply_to<M: Deref<Target = Agreed>>(
         &self,
         message: &[u8],
         payload: &Payload<'_>,
@@ -157,7 +175,7 @@ impl Session {
             }
             Err(error) => {
                 tracing::trace!(tag, %error, "failed");
-                (request::answer_error(tag, error, reply), Some(error))
+                (self.answer_error(tag, error, reply), Some(error))
             }
         };
         if let Some(watched) = watched {
@@ -166,7 +184,7 @@ impl Session {
         length
     }
 
-    fn answer<M: Deref<Target = u32>>(
+    fn answer<M: Deref<Target = Agreed>>(
         &self,
         tag: u16,
         message: &[u8],
@@ -176,6 +194,16 @@ impl Session {
         agreed: impl FnOnce() -> M,
     ) -> Result<usize, Errno> {
         let kind = check_frame(message, payload).map_err(request::errno_of)?;
+        if kind == TVERSION {
+            return self.answer_version(tag, message, payload, reply);
+        }
+        let agreed = agreed();
+        let request = Request { tag, changes: false, msize: agreed.msize, payload, reply, now };
+        match agreed.dialect {
+            Dialect::Linux => {}
+            Dialect::Unix => return legacy::answer::<Unix>(self, &agreed, message, request),
+            Dialect::Plan9 => return legacy::answer::<Plan9>(self, &agreed, message, request),
+        }
         // By reference: a walk's names make every message a few hundred bytes long.
         let decoded = Tmessage::decode_body(kind, &message[HEADER_LEN..]);
         let (decoded, rest) = decoded.as_ref().map_err(|error| request::errno_of(*error))?;
@@ -183,24 +211,40 @@ impl Session {
             return Err(Errno::EPROTO);
         }
         tracing::trace!(tag, message = ?decoded, "request");
-        if let Tmessage::Tversion { msize, version } = decoded {
-            let request = Request { tag, changes: false, msize: *msize, payload, reply, now };
-            return self.version(&request, version);
-        }
-        let session = agreed();
-        let msize = *session;
-        if msize == 0 {
-            return Err(Errno::EPROTO);
-        }
-        if tag == NOTAG {
-            return Err(Errno::EINVAL);
-        }
-        if !request::has_space(message, msize, reply) {
-            return Err(Errno::ENOBUFS);
-        }
-        let request = Request { tag, changes: dispatch::changes(decoded), msize, payload, reply, now };
+        check_agreed(&agreed, tag, message, reply)?;
+        let request = Request { changes: dispatch::changes(decoded), ..request };
         let _turn = Turn::begin();
         dispatch::dispatch(self, &request, decoded)
+    }
+
+    /// Answers a `Tversion`, which is the same in all dialects.
+    fn answer_version(
+        &self,
+        tag: u16,
+        message: &[u8],
+        payload: &Payload<'_>,
+        reply: &Payload<'_>,
+    ) -> Result<usize, Errno> {
+        let decoded = Tmessage::decode_body(TVERSION, &message[HEADER_LEN..]).map_err(request::errno_of)?;
+        match decoded {
+            (Tmessage::Tversion { msize, version }, rest) if rest.is_empty() && payload.is_empty() => {
+                tracing::trace!(tag, message = ?decoded.0, "request");
+                let request = Request { tag, changes: false, msize, payload, reply, now: None };
+                let _turn = Turn::begin();
+                self.version(&request, &version)
+            }
+            _ => Err(Errno::EPROTO),
+        }
+    }
+
+    /// Writes the reply that says that the request `tag` failed to the front of `reply`, in the session's dialect.
+    /// Returns its length, which is 0 where there is no space for it.
+    pub fn answer_error(&self, tag: u16, error: Errno, reply: &Payload<'_>) -> usize {
+        match self.agreed.read().dialect {
+            Dialect::Linux => request::answer_error(tag, error, reply),
+            Dialect::Unix => legacy::answer_error::<Unix>(tag, error, reply),
+            Dialect::Plan9 => legacy::answer_error::<Plan9>(tag, error, reply),
+        }
     }
 
     /// What a request's fid `number` stands for; from now on, the thread acts as who attached it. `EBADF` where the
@@ -231,32 +275,37 @@ impl Session {
         if one.attach.same_user(&other.attach) { Ok((one, other)) } else { Err(Errno::EPERM) }
     }
 
-    /// Begins the session anew, without a fid and while no other request is under way. An `msize` of 0 ends it: no
-    /// dialect was agreed on.
-    pub(super) fn begin(&self, msize: u32) {
-        let mut session = self.msize.write();
-        self.fids.clear();
-        *session = msize;
+    /// Begins the session anew, without a fid and while no other request is under way. An `msize` of 0 ends it.
+    pub(super) fn begin(&self, anew: Agreed) {
+        let mut agreed = self.agreed.write();
+        self.forget_fids();
+        *agreed = anew;
     }
 
     /// How many bytes the reply to `message`, a request's header and message proper, needs at the most; no more than
     /// the `msize` agreed on.
     pub fn reply_capacity(&self, message: &[u8]) -> usize {
-        request::reply_limit(message, self.message_limit())
+        let agreed = *self.agreed.read();
+        request::reply_limit(message, self.limit(agreed), agreed.dialect)
     }
 
     /// The longest message that the client may send now, in bytes: the `msize` agreed on; before that, what a
     /// `Tversion` always fits in.
     pub fn message_limit(&self) -> u32 {
-        match *self.msize.read() {
+        self.limit(*self.agreed.read())
+    }
+
+    fn limit(&self, agreed: Agreed) -> u32 {
+        match agreed.msize {
             0 => MIN_MSIZE.min(self.server.options.max_msize),
             msize => msize,
         }
     }
 
-    /// Does no request ever wait for anything slower than memory?
+    /// Does no request ever wait for anything slower than memory? Those of the dialects before 9P2000.L may, for the
+    /// names of users.
     pub fn never_waits(&self) -> bool {
-        self.server.never_waits()
+        self.server.never_waits() && self.agreed.read().dialect == Dialect::Linux
     }
 
     /// Who is at the other end of its connection.
@@ -285,6 +334,23 @@ impl Session {
     pub(super) fn count_written(&self, bytes: usize) {
         self.bytes_written.fetch_add(bytes as u64, Relaxed);
     }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.forget_fids();
+    }
+}
+
+/// Can a request be answered that is no `Tversion`? To be asked before anything is changed.
+pub(super) fn check_agreed(agreed: &Agreed, tag: u16, message: &[u8], reply: &Payload<'_>) -> Result<(), Errno> {
+    if agreed.msize == 0 {
+        return Err(Errno::EPROTO);
+    }
+    if tag == NOTAG {
+        return Err(Errno::EINVAL);
+    }
+    if request::has_space(message, agreed, reply) { Ok(()) } else { Err(Errno::ENOBUFS) }
 }
 
 /// Checks that a request is as long as its header says, and tells its type number.

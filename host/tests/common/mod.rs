@@ -4,6 +4,7 @@
 
 pub mod behaviours;
 pub mod gated;
+pub mod legacy;
 pub mod serving;
 
 use std::{

@@ -12,7 +12,7 @@ mod sealed {
 }
 
 /// [`Plan9`] or [`Unix`].
-pub trait Dialect: sealed::Sealed + Copy + fmt::Debug + Default + Eq + 'static {
+pub trait Dialect: sealed::Sealed + Copy + fmt::Debug + Default + Eq + Send + Sync + 'static {
     /// Its name in `Tversion` and `Rversion`.
     const VERSION: &'static [u8];
     /// Has it the fields of 9P2000.u?

@@ -134,11 +134,12 @@ impl Inode {
     ) -> Result<Arc<Self>, Errno> {
         self.filesystem.space.take_inode()?;
         let stored = self.stored.lock();
-        if stored.mode & SET_GROUP_ID != 0 {
+        let inherited = stored.mode & SET_GROUP_ID != 0;
+        if inherited || gid == !0 {
             gid = stored.gid;
-            if matches!(content, Content::Directory(_)) {
-                mode |= SET_GROUP_ID;
-            }
+        }
+        if inherited && matches!(content, Content::Directory(_)) {
+            mode |= SET_GROUP_ID;
         }
         drop(stored);
         Ok(Self::new(&self.filesystem, content, mode, (uid, gid), Some(self)))
