@@ -1,8 +1,9 @@
 //! One connection: from the bytes of a socket to requests, and on to their replies.
 //!
-//! A task reads. Requests that need not wait are answered on it, all that have arrived one after the other, and their
-//! replies go out together. Each other one is answered by a blocking thread, which writes its reply itself; so replies
-//! overtake each other. Whether it has to wait is found out by trying ([`Session::handle_now`]).
+//! A task reads, a socket's on a thread that it has to itself. Requests that need not wait are answered on it, all that
+//! have arrived one after the other, and their replies go out together. Each other one is answered by a blocking thread,
+//! which writes its reply itself; so replies overtake each other. Whether it has to wait is found out by trying
+//! ([`Session::handle_now`]).
 
 use std::{
     io,
@@ -111,7 +112,14 @@ impl Connection {
         let serving = async move {
             tracing::debug!(peer = %self.peer, "connected");
             let writing = Arc::clone(&self);
-            let writing = async move { writing.outgoing.write_when_possible().await };
+            let mut stop = stopping.clone();
+            let writing = async move {
+                let stopped = async {
+                    let _ = stop.changed().await;
+                    writing.outgoing.stop_reading();
+                };
+                tokio::join!(writing.outgoing.write_when_possible(), stopped);
+            };
             let writing = AbortOnDrop(tokio::spawn(writing.in_current_span()));
             match self.read(input, stopping).await {
                 Ok(()) => self.finish().await,
@@ -125,6 +133,11 @@ impl Connection {
             tracing::debug!(peer = %self.peer, counters = ?self.session.counters(), "disconnected");
         };
         serving.instrument(span).await;
+    }
+
+    /// Closes it in both directions.
+    pub(super) fn close(&self) {
+        self.outgoing.close();
     }
 
     /// Ends it, since the peer takes too long.
@@ -211,6 +224,9 @@ impl Connection {
                         return Ok(());
                     }
                 },
+            }
+            if stopping.has_changed().is_err() {
+                return Ok(());
             }
             self.last_request.store(self.resources.now(), Relaxed);
         }

@@ -4,7 +4,7 @@
 //! [`Resources`], which says what all their clients together may use. Where to look: `address` (how an [`Address`] is
 //! written), `acceptor` (sockets that listen, and who connects), `inherited` (descriptors that the process was started
 //! with), `limits` and `resources` (what clients may use, and what they do), `watchdog` (how long they may take),
-//! `stream` (a connection's bytes), `connection` (from bytes to requests and back), `in_flight` (the order that `Tflush`
+//! `stream` (a connection's bytes), `thread` (a socket's own), `connection` (from bytes to requests and back), `in_flight` (the order that `Tflush`
 //! and `Tversion` ask for), `outgoing` (replies on their way), `budget` and `buffers` (their memory).
 
 mod acceptor;
@@ -18,6 +18,7 @@ mod limits;
 mod outgoing;
 mod resources;
 mod stream;
+mod thread;
 mod watchdog;
 
 use std::{io, os::fd::OwnedFd, sync::Arc};
@@ -167,8 +168,8 @@ impl Listener {
     /// requests are read, those under way are answered, and the connections are closed, those of clients that do not
     /// take their replies after [`Limits::drain`].
     ///
-    /// To be called in a tokio runtime that has its I/O and time drivers enabled. What waits runs in its pool of
-    /// blocking threads.
+    /// To be called in a tokio runtime that has its I/O and time drivers enabled. Each connection of a socket has a thread
+    /// of its own; what waits runs in the runtime's pool of blocking threads.
     ///
     /// # Errors
     /// When the socket cannot be registered with the runtime. What goes wrong on one connection is logged and ends that.
@@ -235,11 +236,24 @@ impl Serving {
         match begun {
             Ok((connection, input)) => {
                 self.watchdog.watch(&connection, &self.resources);
-                let stopping = self.stopping.clone();
-                self.connections.spawn(async move {
-                    connection.serve(input, stopping).await;
-                    drop((admission, slot));
-                });
+                let blocks = input.blocks();
+                let serving = Arc::clone(&connection).serve(input, self.stopping.clone());
+                if !blocks {
+                    self.connections.spawn(async move {
+                        serving.await;
+                        drop((admission, slot));
+                    });
+                    return;
+                }
+                match thread::begin(serving, connection) {
+                    Ok(ended) => {
+                        self.connections.spawn(async move {
+                            ended.await;
+                            drop((admission, slot));
+                        });
+                    }
+                    Err(error) => tracing::warn!(%error, "cannot serve a connection: no thread can be started for it"),
+                }
             }
             Err(error) => tracing::warn!(%error, "cannot serve a connection"),
         }

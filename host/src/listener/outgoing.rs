@@ -122,6 +122,11 @@ impl Outgoing {
         Some((queue.waiting, first.buffer.filled().len()))
     }
 
+    /// Lets the task that reads go on, with nothing more to read.
+    pub(super) fn stop_reading(&self) {
+        self.socket.stop_reading();
+    }
+
     /// Closes the connection in both directions and forgets what waits.
     pub(super) fn close(&self) {
         self.socket.close();

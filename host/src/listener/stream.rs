@@ -9,7 +9,7 @@ use std::{
 use bytes::BytesMut;
 use rustix::{
     fs::{FileType, OFlags},
-    net::{Shutdown, shutdown},
+    net::{SendAncillaryBuffer, SendFlags, Shutdown, shutdown},
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -20,16 +20,23 @@ use super::{Keepalive, acceptor::prepare};
 use crate::server::Peer;
 
 /// The two directions of a connection; in a tokio runtime.
+///
+/// A socket's [`Input::read`] waits as a system call does, so it wants a thread of its own. On Linux that takes two system
+/// calls a request less work than to be told by the runtime when there is something to read, and a request that waits
+/// for a disk keeps nobody else waiting. Pipes, which nothing can wake a thread from, are awaited.
 pub(super) fn open(ends: Ends) -> io::Result<(Input, Output)> {
     let closed = Arc::new(Notify::new());
     let (input, output) = match ends {
         Ends::Socket(socket) => {
-            let both = Arc::new(register(socket, Interest::READABLE | Interest::WRITABLE)?);
-            (Arc::clone(&both), both)
+            let flags = rustix::fs::fcntl_getfl(&socket)?;
+            rustix::fs::fcntl_setfl(&socket, flags & !OFlags::NONBLOCK)?;
+            let socket = Arc::new(socket);
+            (InputDescriptor::Socket(Arc::clone(&socket)), OutputDescriptor::Socket(socket))
         }
-        Ends::Pair { input, output } => {
-            (Arc::new(register(input, Interest::READABLE)?), Arc::new(register(output, Interest::WRITABLE)?))
-        }
+        Ends::Pair { input, output } => (
+            InputDescriptor::Pipe(register(input, Interest::READABLE)?),
+            OutputDescriptor::Pipe(register(output, Interest::WRITABLE)?),
+        ),
     };
     Ok((Input { descriptor: input, closed: Arc::clone(&closed) }, Output { descriptor: output, closed }))
 }
@@ -79,29 +86,47 @@ pub(super) fn are_one_socket(one: &OwnedFd, other: &OwnedFd) -> io::Result<bool>
 /// Where requests come from.
 #[derive(Debug)]
 pub(super) struct Input {
-    descriptor: Arc<AsyncFd<OwnedFd>>,
+    descriptor: InputDescriptor,
     closed: Arc<Notify>,
 }
 
+#[derive(Debug)]
+enum InputDescriptor {
+    /// One that blocks.
+    Socket(Arc<OwnedFd>),
+    Pipe(AsyncFd<OwnedFd>),
+}
+
 impl Input {
+    /// Does [`Self::read`] keep the thread while it waits?
+    pub(super) fn blocks(&self) -> bool {
+        matches!(self.descriptor, InputDescriptor::Socket(_))
+    }
+
     /// Appends what is there to `bytes`, as far as its capacity goes, and tells how much that was: 0 at the end, be it
     /// the peer's or [`Output::close`]'s. Waits until there is something.
     pub(super) async fn read(&self, bytes: &mut BytesMut) -> io::Result<usize> {
+        let pipe = match &self.descriptor {
+            InputDescriptor::Socket(socket) => loop {
+                match append(socket, bytes) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    read => return Ok(read?),
+                }
+            },
+            InputDescriptor::Pipe(pipe) => pipe,
+        };
         loop {
             let mut ready = tokio::select! {
-                ready = self.descriptor.readable() => ready?,
+                ready = pipe.readable() => ready?,
                 () = self.closed.notified() => return Ok(0),
             };
-            let space = bytes.spare_capacity_mut();
-            let capacity = space.len();
-            match rustix::io::read(ready.get_inner(), space).map(|(read, _)| read.len()) {
+            let capacity = bytes.capacity() - bytes.len();
+            match append(ready.get_inner(), bytes) {
                 Ok(count) => {
                     if count > 0 && count < capacity {
                         // That was all. What comes from now on is told anew, and so are ends, which stay ready.
                         ready.clear_ready();
                     }
-                    // SAFETY: the kernel has filled the first `count` bytes of the spare capacity.
-                    unsafe { bytes.set_len(bytes.len() + count) };
                     return Ok(count);
                 }
                 Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
@@ -112,30 +137,71 @@ impl Input {
     }
 }
 
+/// Reads into the spare capacity of `bytes`.
+fn append(descriptor: &OwnedFd, bytes: &mut BytesMut) -> rustix::io::Result<usize> {
+    let count = rustix::io::read(descriptor, bytes.spare_capacity_mut()).map(|(read, _)| read.len())?;
+    // SAFETY: the kernel has filled the first `count` bytes of the spare capacity.
+    unsafe { bytes.set_len(bytes.len() + count) };
+    Ok(count)
+}
+
 /// Where replies go.
 #[derive(Debug)]
 pub(super) struct Output {
-    descriptor: Arc<AsyncFd<OwnedFd>>,
+    descriptor: OutputDescriptor,
     closed: Arc<Notify>,
+}
+
+#[derive(Debug)]
+enum OutputDescriptor {
+    /// One that blocks, but where each call says otherwise.
+    Socket(Arc<OwnedFd>),
+    Pipe(AsyncFd<OwnedFd>),
 }
 
 impl Output {
     /// Writes as much as there is space for now; `WouldBlock` where there is none.
     pub(super) fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.descriptor.try_io(Interest::WRITABLE, |descriptor| Ok(rustix::io::writev(descriptor, pieces)?))
+        match &self.descriptor {
+            OutputDescriptor::Socket(socket) => {
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                Ok(rustix::net::sendmsg(socket, pieces, &mut SendAncillaryBuffer::default(), flags)?)
+            }
+            OutputDescriptor::Pipe(pipe) => {
+                pipe.try_io(Interest::WRITABLE, |descriptor| Ok(rustix::io::writev(descriptor, pieces)?))
+            }
+        }
     }
 
-    /// Waits until there is space.
+    /// Waits until there is space. One task at a time may.
     pub(super) async fn writable(&self) -> io::Result<()> {
-        let mut ready = self.descriptor.writable().await?;
-        ready.retain_ready();
+        match &self.descriptor {
+            OutputDescriptor::Socket(socket) => {
+                // Only while it is needed: else the runtime would be woken whenever the peer takes a reply.
+                let socket = Arc::clone(socket);
+                // SAFETY: the descriptor is open for as long as the `Arc` of it lives, and nobody can replace it in there.
+                let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::WRITABLE) }?;
+                socket.writable().await?.retain_ready();
+            }
+            OutputDescriptor::Pipe(pipe) => pipe.writable().await?.retain_ready(),
+        }
         Ok(())
+    }
+
+    /// Lets a thread that waits in [`Input::read`] go on: there will be nothing more to read.
+    pub(super) fn stop_reading(&self) {
+        if let OutputDescriptor::Socket(socket) = &self.descriptor {
+            // It fails only where the peer was faster.
+            let _ = shutdown(socket, Shutdown::Read);
+        }
     }
 
     /// Ends the connection in both directions. Of a pair of descriptors, the other side sees it when they are dropped.
     pub(super) fn close(&self) {
-        // It fails only where the peer was faster, and for what is no socket.
-        let _ = shutdown(self.descriptor.get_ref().as_fd(), Shutdown::Both);
+        if let OutputDescriptor::Socket(socket) = &self.descriptor {
+            // It fails only where the peer was faster.
+            let _ = shutdown(socket, Shutdown::Both);
+        }
         self.closed.notify_one();
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! It answers every request with a reply of the right length, on a thread for each connection that does nothing but receive
 //! and send. There is no filesystem behind it, but that `Tread` and `Twrite` really read and write a file, and
-//! `Treaddir` tells of the directory as it was when the server began.
+//! `Treaddir` really lists the directory.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{Read, Write},
+    mem::MaybeUninit,
     os::unix::fs::FileExt,
     path::Path,
-    sync::Arc,
     thread,
 };
 
@@ -18,60 +18,55 @@ use ninering_wire::{
     Attributes, DirEntry, Frame, Header, Qid, Qids, RREAD_LEN, Rmessage, Str, Tmessage, VERSION_9P2000L,
 };
 
+use rustix::fs::{RawDir, SeekFrom};
+
 use super::server::{Bound, bind};
 
 /// Bytes that are received and sent at a time, at the least.
 const BUFFER: usize = 1 << 18;
+/// Bytes of entries that are asked for at a time, as the C library does.
+const ENTRIES: usize = 1 << 15;
 
 /// Serves on `address` for ever.
 pub(crate) fn serve(address: &str, directory: &Path) -> Result<()> {
-    let listing = Arc::new(listing(&directory.join("many"))?);
     match bind(address)? {
         Bound::Tcp(listener) => {
             for stream in listener.incoming() {
                 let stream = stream?;
                 stream.set_nodelay(true)?;
-                start(stream, directory, &listing)?;
+                start(stream, directory)?;
             }
         }
         Bound::Unix(listener) => {
             for stream in listener.incoming() {
-                start(stream?, directory, &listing)?;
+                start(stream?, directory)?;
             }
         }
     }
     Ok(())
 }
 
-fn start(stream: impl Read + Write + Send + 'static, directory: &Path, listing: &Arc<Vec<u8>>) -> Result<()> {
+fn start(stream: impl Read + Write + Send + 'static, directory: &Path) -> Result<()> {
     let read = File::open(directory.join("read"))?;
     let written = File::options().write(true).open(directory.join("written-0"))?;
-    let listing = Arc::clone(listing);
+    let listed = directory.join("many");
+    let listed = File::open(&listed).with_context(|| listed.display().to_string())?;
     thread::spawn(move || {
-        if let Err(error) = (Limit { read, written, listing, out: Vec::new() }).answer_all(stream) {
+        if let Err(error) =
+            (Limit { read, written, listed, entries: [MaybeUninit::uninit(); ENTRIES], out: Vec::new() })
+                .answer_all(stream)
+        {
             eprintln!("limit: {error:#}");
         }
     });
     Ok(())
 }
 
-/// The payload of one `Rreaddir` with all entries.
-fn listing(directory: &Path) -> Result<Vec<u8>> {
-    let mut listing = Vec::new();
-    for entry in fs::read_dir(directory).with_context(|| directory.display().to_string())? {
-        let name = entry?.file_name();
-        let entry = DirEntry { qid: Qid::default(), offset: 1, kind: 8, name: Str(name.as_encoded_bytes()) };
-        let start = listing.len();
-        listing.resize(start + entry.encoded_len(), 0);
-        entry.encode(&mut listing[start..])?;
-    }
-    Ok(listing)
-}
-
 struct Limit {
     read: File,
     written: File,
-    listing: Arc<Vec<u8>>,
+    listed: File,
+    entries: [MaybeUninit<u8>; ENTRIES],
     /// Replies to be sent.
     out: Vec<u8>,
 }
@@ -109,6 +104,22 @@ impl Limit {
         }
     }
 
+    /// Appends all entries of the directory, as the payload of an `Rreaddir` has them.
+    fn list(&mut self) -> Result<()> {
+        rustix::fs::seek(&self.listed, SeekFrom::Start(0))?;
+        let mut entries = RawDir::new(&self.listed, &mut self.entries);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let qid = Qid { path: entry.ino(), ..Qid::default() };
+            let name = Str(entry.file_name().to_bytes());
+            let entry = DirEntry { qid, offset: entry.next_entry_cookie(), kind: 8, name };
+            let start = self.out.len();
+            self.out.resize(start + entry.encoded_len(), 0);
+            entry.encode(&mut self.out[start..])?;
+        }
+        Ok(())
+    }
+
     fn answer(&mut self, request: &[u8]) -> Result<()> {
         let Frame { tag, message, payload } = Frame::<Tmessage>::decode(request)?;
         let qid = Qid::default();
@@ -122,11 +133,13 @@ impl Limit {
                 return Ok(());
             }
             Tmessage::Treaddir { offset, .. } => {
-                let payload = if offset == 0 { &self.listing[..] } else { &[] };
                 let start = self.out.len();
                 self.out.resize(start + RREAD_LEN, 0);
-                (Rmessage::Rreaddir { count: payload.len() as u32 }).encode(tag, &mut self.out[start..])?;
-                self.out.extend_from_slice(payload);
+                if offset == 0 {
+                    self.list()?;
+                }
+                let count = self.out.len() - start - RREAD_LEN;
+                (Rmessage::Rreaddir { count: count as u32 }).encode(tag, &mut self.out[start..])?;
                 return Ok(());
             }
             Tmessage::Twrite { offset, count, .. } => {

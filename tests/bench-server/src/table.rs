@@ -44,7 +44,7 @@ impl Table {
         self.measured.entry(case).or_default().entry(server).or_default().push(measured);
     }
 
-    /// Prints the medians.
+    /// Prints the medians, and a summary of their ratios.
     pub(crate) fn print(&self) {
         println!("Operations a second (processor time of the server for one, in µs); 'a × b': a connections, b deep.");
         println!();
@@ -53,39 +53,87 @@ impl Table {
         );
         println!("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |");
         for (case, servers) in &self.measured {
-            let of = |server| servers.get(&server).map(|runs| medians(runs));
             let show = |server| {
-                of(server).map_or("–".to_owned(), |Measured { rate, cost }| format!("{rate:.0} ({cost:.1})"))
+                let shown = |Measured { rate, cost }| format!("{rate:.0} ({cost:.1})");
+                median_of(servers, server).map_or("–".to_owned(), shown)
             };
-            let (ours, limit) = (of(Server::Ninering), of(Server::Limit));
-            let peers = || [Server::Diod, Server::Unpfs].into_iter().filter_map(of);
-            let best = peers().map(|peer| peer.rate).max_by(f64::total_cmp);
-            let cheapest = peers().map(|peer| peer.cost).min_by(f64::total_cmp);
-            let ratio = |above: Option<f64>, below: Option<f64>| Some(above? / below?);
-            let rate = ours.map(|ours| ours.rate);
-            let faster = ratio(rate, best);
-            let of_limit = ratio(rate, limit.map(|limit| limit.rate));
-            let cheaper = ratio(cheapest, ours.map(|ours| ours.cost));
-            let goal = if case.kind.is_data() { GOALS.1 } else { GOALS.0 };
-            let verdict = match (faster, of_limit) {
-                (Some(faster), _) if faster >= goal => "met",
-                (_, Some(part)) if part >= PART => "at the limit",
-                (None, _) => "–",
-                _ => "missed",
-            };
+            let [ours, diod, unpfs, limit] = [Server::Ninering, Server::Diod, Server::Unpfs, Server::Limit].map(show);
+            let ratios = Ratios::of(servers);
             let figure = |ratio: Option<f64>| ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
+            let (faster, of_limit, cheaper) = (figure(ratios.faster), figure(ratios.of_limit), figure(ratios.cheaper));
+            let verdict = ratios.verdict(case.kind);
             println!(
-                "| {case} | {} | {} | {} | {} | {} | {} | {} | {verdict} |",
-                show(Server::Ninering),
-                show(Server::Diod),
-                show(Server::Unpfs),
-                show(Server::Limit),
-                figure(faster),
-                figure(of_limit),
-                figure(cheaper),
+                "| {case} | {ours} | {diod} | {unpfs} | {limit} | {faster} | {of_limit} | {cheaper} | {verdict} |"
             );
         }
+        println!();
+        self.print_summary();
     }
+
+    /// Prints, for each operation, the middle and the extremes of its lines' ratios.
+    fn print_summary(&self) {
+        println!("| operation | × best peer | of limit | time: × best peer |");
+        println!("| --- | ---: | ---: | ---: |");
+        for kind in Kind::ALL {
+            let lines: Vec<_> =
+                self.measured.iter().filter(|(case, _)| case.kind == kind).map(|(_, line)| Ratios::of(line)).collect();
+            let spread = |of: fn(&Ratios) -> Option<f64>| {
+                let mut ratios: Vec<_> = lines.iter().filter_map(of).collect();
+                ratios.sort_by(f64::total_cmp);
+                match (ratios.first(), ratios.last()) {
+                    (Some(least), Some(most)) => {
+                        format!("{:.1} ({least:.1} – {most:.1})", ratios[ratios.len() / 2])
+                    }
+                    _ => "–".to_owned(),
+                }
+            };
+            let (faster, of_limit, cheaper) =
+                (spread(|line| line.faster), spread(|line| line.of_limit), spread(|line| line.cheaper));
+            if !lines.is_empty() {
+                println!("| {} | {faster} | {of_limit} | {cheaper} |", kind.name());
+            }
+        }
+    }
+}
+
+/// How a line's figures compare.
+struct Ratios {
+    /// The server's operations a second to the best peer's.
+    faster: Option<f64>,
+    /// The same to the limit's.
+    of_limit: Option<f64>,
+    /// The best peer's processor time to the server's.
+    cheaper: Option<f64>,
+}
+
+impl Ratios {
+    fn of(servers: &BTreeMap<Server, Vec<Measured>>) -> Self {
+        let of = |server| median_of(servers, server);
+        let peers = || [Server::Diod, Server::Unpfs].into_iter().filter_map(of);
+        let best = peers().map(|peer| peer.rate).max_by(f64::total_cmp);
+        let cheapest = peers().map(|peer| peer.cost).min_by(f64::total_cmp);
+        let ours = of(Server::Ninering);
+        let ratio = |above: Option<f64>, below: Option<f64>| Some(above? / below?);
+        Self {
+            faster: ratio(ours.map(|ours| ours.rate), best),
+            of_limit: ratio(ours.map(|ours| ours.rate), of(Server::Limit).map(|limit| limit.rate)),
+            cheaper: ratio(cheapest, ours.map(|ours| ours.cost)),
+        }
+    }
+
+    fn verdict(&self, kind: Kind) -> &'static str {
+        let goal = if kind.is_data() { GOALS.1 } else { GOALS.0 };
+        match (self.faster, self.of_limit) {
+            (Some(faster), _) if faster >= goal => "met",
+            (_, Some(part)) if part >= PART => "at the limit",
+            (None, _) => "–",
+            _ => "missed",
+        }
+    }
+}
+
+fn median_of(servers: &BTreeMap<Server, Vec<Measured>>, server: Server) -> Option<Measured> {
+    servers.get(&server).map(|runs| medians(runs))
 }
 
 fn medians(runs: &[Measured]) -> Measured {
