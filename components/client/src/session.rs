@@ -16,8 +16,8 @@ use std::{
 };
 
 use ninering_wire::{
-    Attributes, Errno, HEADER_LEN, Header, MAXWELEM, Message, NOFID, NOTAG, Names, PATH_MAX, Qid, RREAD_LEN, Rmessage,
-    SetAttributes, Statfs, Str, Tmessage, VERSION_9P2000L, WireError, getattr,
+    Attributes, Errno, HEADER_LEN, Header, Inner, Message, NAME_MAX, NOFID, NOTAG, Names, PATH_MAX, Qid, RREAD_LEN,
+    Rmessage, SetAttributes, Statfs, Str, Tmessage, VERSION_9P2000L, VERSION_NINERING, WireError, getattr,
 };
 use smallvec::SmallVec;
 
@@ -42,6 +42,8 @@ const NOBODY: Task = Task::MAX;
 const MOST_UNHURRIED: u32 = 8;
 /// So many buffers for directory entries are kept when they are not in use.
 const MOST_SPARE_BUFFERS: usize = 4;
+/// Bytes of the longest message within another: a link's name and target.
+const MOST_INNER: usize = HEADER_LEN + 4 + 2 + NAME_MAX + 2 + PATH_MAX + 4;
 /// `Rlerror`'s type number.
 const RLERROR: u8 = 7;
 
@@ -51,6 +53,8 @@ pub struct Session<R: Ring> {
     state: RefCell<State>,
     /// Requests are encoded here; as long as the longest that may be sent.
     scratch: RefCell<Vec<u8>>,
+    /// Messages within others are encoded here.
+    inner: Cell<Vec<u8>>,
     /// Bytes of the longest message without its payload.
     message_max: Cell<u32>,
     /// The operation being polled.
@@ -62,6 +66,8 @@ pub struct Session<R: Ring> {
     /// Requests that were added without need to tell the device now.
     unhurried: Cell<u32>,
     ordered: Cell<bool>,
+    /// The server knows `Tvisit`.
+    visits: Cell<bool>,
     immediate: Cell<bool>,
     msize: Cell<u32>,
     payload_max: Cell<u32>,
@@ -96,6 +102,8 @@ struct Slot {
     tag: u16,
     /// The request's type number.
     kind: u8,
+    /// That of the request within a `Tvisit`; 0 in any other.
+    within: u8,
     /// The most names or bytes that the reply may count.
     limit: u32,
     waiter: Task,
@@ -128,6 +136,16 @@ pub(crate) enum Cleanup {
     Buffer(Extent),
 }
 
+/// What has come of a [visit](Session::visit).
+pub(crate) struct Visited<R: Ring, T> {
+    /// One for each name that could be walked.
+    pub(crate) qids: Walked,
+    /// What has come of the message, if all could.
+    pub(crate) done: Option<Result<T, Error>>,
+    /// A fid for the file, if there is one that stays: where the message was done, and perhaps where it was not.
+    pub(crate) fid: Option<Fid<R>>,
+}
+
 /// Why a request was not sent.
 pub(crate) enum Refusal {
     /// There is no room; the operation is polled again when there is.
@@ -154,12 +172,14 @@ impl<R: Ring> Session<R> {
             ring,
             state: RefCell::new(state),
             scratch: RefCell::new(scratch),
+            inner: Cell::default(),
             message_max: Cell::new(message_max),
             current: Cell::new(NOBODY),
             turn: Cell::new(NOBODY),
             to_kick: Cell::new(false),
             unhurried: Cell::new(0),
             ordered: Cell::new(false),
+            visits: Cell::new(false),
             immediate: Cell::new(false),
             msize: Cell::new(0),
             payload_max: Cell::new(0),
@@ -354,8 +374,8 @@ impl<R: Ring> Session<R> {
                 state.free_tags.pop();
                 state.in_flight += 1;
                 if let Some(slot) = state.slots.get_mut(usize::from(index)) {
-                    let (kind, limit) = (message.kind(), limit(message));
-                    *slot = Slot { state: SlotState::InFlight, tag, kind, limit, waiter: task, cleanup };
+                    let (kind, within, limit) = (message.kind(), within(message), limit(message));
+                    *slot = Slot { state: SlotState::InFlight, tag, kind, within, limit, waiter: task, cleanup };
                 }
                 if task != NOBODY && task != self.turn.get() && state.blocked.front() == Some(&task) {
                     state.blocked.pop_front();
@@ -459,6 +479,114 @@ impl<R: Ring> Session<R> {
         flight
     }
 
+    /// Walks `names` from the fid `from`, and does what `message` says with the file where that leads, of which it is
+    /// given a fid: in one message if the server knows [`Tmessage::Tvisit`], in one flight if it does not. Only of use
+    /// where the device is [ordered](Self::set_ordered). `keeps` says that `message` opens that fid, and that it is to stay.
+    ///
+    /// # Errors
+    /// Those of the walk.
+    pub(crate) async fn visit<'m, T>(
+        self: &Rc<Self>,
+        from: u32,
+        names: Names<'_>,
+        keeps: bool,
+        message: impl Fn(u32) -> Tmessage<'m>,
+        read: impl FnOnce(Rmessage<'_>) -> Option<T>,
+    ) -> Result<Visited<R, T>, Error> {
+        if !self.visits.get() {
+            return self.visit_by_flight(from, names, keeps, message, read).await;
+        }
+        let (newfid, cleanup) = if keeps {
+            let fid = self.allocate_fid()?;
+            (fid, Cleanup::Walked(fid))
+        } else {
+            (NOFID, Cleanup::Nothing)
+        };
+        let mut held = Held { session: self, cleanup };
+        let mut buffer = self.inner.take();
+        let length = self.encode_inner(&message(newfid), &mut buffer)?;
+        let message =
+            Tmessage::Tvisit { fid: from, newfid, names, message: Inner(buffer.get(..length).unwrap_or_default()) };
+        held.cleanup = Cleanup::Nothing;
+        let visited = self.request(message, cleanup, no_payload, |reply| match reply {
+            Rmessage::Rvisit { qids, message } if qids.len() < names.len() => {
+                debug_assert!(message.0.is_empty(), "checked with the answer");
+                Some((Walked::from_slice(&qids), None))
+            }
+            Rmessage::Rvisit { qids, message } => {
+                let done = match message.decode().ok()? {
+                    Rmessage::Rlerror { ecode } => Err(server_errno(ecode).into()),
+                    reply => Ok(read(reply)?),
+                };
+                Some((Walked::from_slice(&qids), Some(done)))
+            }
+            _ => None,
+        });
+        let (qids, done) = visited.await?;
+        self.inner.replace(buffer);
+        let fid = match done {
+            Some(Ok(_)) if keeps => Some(Fid::opened(self, newfid)),
+            _ if keeps => {
+                self.free_fid(newfid);
+                None
+            }
+            _ => None,
+        };
+        Ok(Visited { qids, done, fid })
+    }
+
+    /// Encodes a message to be put into another one, at the front of `buffer`; tells its length.
+    fn encode_inner(&self, message: &Tmessage<'_>, buffer: &mut Vec<u8>) -> Result<usize, Error> {
+        if buffer.is_empty() {
+            buffer.resize(512, 0);
+        }
+        if let Ok(length) = message.encode(NOTAG, buffer) {
+            return Ok(length);
+        }
+        buffer.resize(MOST_INNER.min(self.message_max.get() as usize), 0);
+        Ok(message.encode(NOTAG, buffer).map_err(|_| Errno::ENAMETOOLONG)?)
+    }
+
+    /// [`Session::visit`] by messages of their own: `Twalk`, `message`, and `Tclunk`.
+    async fn visit_by_flight<'m, T>(
+        self: &Rc<Self>,
+        from: u32,
+        names: Names<'_>,
+        keeps: bool,
+        message: impl Fn(u32) -> Tmessage<'m>,
+        read: impl FnOnce(Rmessage<'_>) -> Option<T>,
+    ) -> Result<Visited<R, T>, Error> {
+        let newfid = self.allocate_fid()?;
+        let walk = Tmessage::Twalk { fid: from, newfid, names };
+        if !keeps {
+            let mut flight = self
+                .flight::<3>(|index| match index {
+                    0 => (walk, Cleanup::Nothing),
+                    1 => (message(newfid), Cleanup::Nothing),
+                    _ => (Tmessage::Tclunk { fid: newfid }, Cleanup::Free(newfid)),
+                })
+                .await;
+            let qids = flight.take(0, walked).await?;
+            let done = if qids.len() == names.len() { Some(flight.take(1, read).await) } else { None };
+            return Ok(Visited { qids, done, fid: None });
+        }
+        let mut flight = self
+            .flight::<2>(|index| match index {
+                0 => (walk, Cleanup::Walked(newfid)),
+                _ => (message(newfid), Cleanup::Nothing),
+            })
+            .await;
+        let qids = flight.take(0, walked).await?;
+        if qids.len() < names.len() {
+            self.free_fid(newfid);
+            return Ok(Visited { qids, done: None, fid: None });
+        }
+        let fid = Fid::new(self, newfid);
+        let done = flight.take(1, read).await;
+        fid.is_open.set(done.is_ok());
+        Ok(Visited { qids, done: Some(done), fid: Some(fid) })
+    }
+
     /// Nobody else sends anything until the operation being polled has sent so many requests, for which there are tags;
     /// then it [leaves](Self::leave). Were two flights to share the last tags, neither would ever be complete. Returns
     /// whether it can begin now; if not, it is polled again.
@@ -556,14 +684,26 @@ impl<R: Ring> Session<R> {
     /// The session is broken where they cannot agree.
     pub async fn version(&self, msize: u32) -> Result<(), Error> {
         let asked = msize.max(MIN_MSIZE);
-        let message = Tmessage::Tversion { msize: asked, version: Str(VERSION_9P2000L) };
-        let answer = |message: Rmessage<'_>| match message {
-            Rmessage::Rversion { msize, version } if *version == *VERSION_9P2000L => Some(Ok(msize)),
-            Rmessage::Rversion { version, .. } => Some(Err(format!("the server speaks {version:?}, not 9P2000.L"))),
-            _ => None,
-        };
-        let msize = self.request(message, Cleanup::Nothing, no_payload, answer).await?;
-        let msize = msize.map_err(|reason| self.break_off(&reason))?;
+        // A server that does not know the longer name is asked again, and answers as it would have at first.
+        let dialects =
+            if self.is_ordered() { [VERSION_NINERING, VERSION_9P2000L].as_slice() } else { &[VERSION_9P2000L] };
+        let mut agreed = Err(String::new());
+        for &dialect in dialects {
+            let message = Tmessage::Tversion { msize: asked, version: Str(dialect) };
+            let answer = |message: Rmessage<'_>| match message {
+                Rmessage::Rversion { msize, version } if *version == *dialect || *version == *VERSION_9P2000L => {
+                    Some(Ok((msize, *version == *VERSION_NINERING)))
+                }
+                Rmessage::Rversion { version, .. } => Some(Err(format!("the server speaks {version:?}, not 9P2000.L"))),
+                _ => None,
+            };
+            agreed = self.request(message, Cleanup::Nothing, no_payload, answer).await?;
+            if agreed.is_ok() {
+                break;
+            }
+        }
+        let (msize, visits) = agreed.map_err(|reason| self.break_off(&reason))?;
+        self.visits.set(visits);
         if msize > asked {
             return Err(self.break_off(&format!("the server answered an msize of {msize} to {asked}")));
         }
@@ -733,10 +873,10 @@ impl State {
     /// Deals with an answer that nobody is going to look at.
     fn clean_up(&mut self, index: u16) -> Result<(), Violation> {
         let Some(slot) = self.slots.get_mut(usize::from(index)) else { return Ok(()) };
-        let Slot { state, kind: asked, limit, cleanup, .. } = mem::take(slot);
+        let Slot { state, kind: asked, within, limit, cleanup, .. } = mem::take(slot);
         let SlotState::Answered { header, written } = state else { return Ok(()) };
         self.free_tag(index);
-        let answer = Answer { asked, header, written, limit };
+        let answer = Answer { asked, within, header, written, limit };
         match (cleanup, answer.message()?) {
             (Cleanup::Nothing, _) => {}
             (Cleanup::Free(fid), _) => self.fids.free(fid),
@@ -745,6 +885,7 @@ impl State {
             (Cleanup::Walked(fid), Ok(Rmessage::Rwalk { qids })) if qids.len() == limit as usize => {
                 self.to_clunk.push(fid);
             }
+            (Cleanup::Walked(fid), Ok(Rmessage::Rvisit { message, .. })) if is_done(message) => self.to_clunk.push(fid),
             (Cleanup::Walked(fid), _) => self.fids.free(fid),
         }
         Ok(())
@@ -800,6 +941,10 @@ pub struct Fid<R: Ring> {
 impl<R: Ring> Fid<R> {
     pub(crate) fn new(session: &Rc<Session<R>>, number: u32) -> Self {
         Self { session: session.clone(), number, is_open: Cell::new(false) }
+    }
+
+    fn opened(session: &Rc<Session<R>>, number: u32) -> Self {
+        Self { session: session.clone(), number, is_open: Cell::new(true) }
     }
 
     /// The number.
@@ -861,11 +1006,11 @@ impl<R: Ring> Exchange<'_, R> {
         if !matches!(slot.state, SlotState::Answered { .. }) {
             return Poll::Pending;
         }
-        let (asked, limit) = (slot.kind, slot.limit);
+        let (asked, within, limit) = (slot.kind, slot.within, slot.limit);
         let SlotState::Answered { header, written } = mem::take(slot).state else { return Poll::Pending };
         self.tag = None;
         state.free_tag(index);
-        Poll::Ready(Ok(Answer { asked, header, written, limit }))
+        Poll::Ready(Ok(Answer { asked, within, header, written, limit }))
     }
 }
 
@@ -934,6 +1079,8 @@ impl<R: Ring> Flight<'_, R> {
 pub(crate) struct Answer {
     /// The request's type number.
     asked: u8,
+    /// That of the request within it, or 0.
+    within: u8,
     header: ReplyHeader,
     written: u32,
     limit: u32,
@@ -956,17 +1103,53 @@ impl Answer {
         let counted = match &message {
             Rmessage::Rread { count } | Rmessage::Rreaddir { count } | Rmessage::Rwrite { count } => *count,
             Rmessage::Rwalk { qids } => qids.len() as u32, // at most 16
-            // Errors above those that Linux has would be taken for pointers there, and for results elsewhere.
-            Rmessage::Rlerror { ecode } => {
-                let errno = if (1..4096).contains(ecode) { Errno(*ecode) } else { Errno::EIO };
-                return Ok(Err(errno));
+            Rmessage::Rvisit { qids, message } => {
+                self.check_inner(*message, qids.len() as u32 == self.limit)?;
+                qids.len() as u32
             }
+            Rmessage::Rlerror { ecode } => return Ok(Err(server_errno(*ecode))),
             _ => 0,
         };
         if counted > self.limit {
             return Err(Violation::Count { asked, limit: self.limit, counted });
         }
         Ok(Ok(message))
+    }
+
+    /// Is the message within an `Rvisit` there where the walk came to its `end`, and then the answer to the one asked?
+    fn check_inner(&self, message: Inner<'_>, end: bool) -> Result<(), Violation> {
+        if message.0.is_empty() && !end {
+            return Ok(());
+        }
+        let asked = self.within;
+        let malformed = |error| Violation::Malformed { asked, error };
+        let answered = message.decode::<Rmessage<'_>>().map_err(malformed)?.kind();
+        if !end {
+            return Err(Violation::Length { asked: self.asked });
+        }
+        if answered != asked + 1 && answered != RLERROR {
+            return Err(Violation::Type { asked, answered });
+        }
+        Ok(())
+    }
+}
+
+/// The error number that a server answered. Above those that Linux has they would be taken for pointers there, and for
+/// results elsewhere.
+fn server_errno(ecode: u32) -> Errno {
+    if (1..4096).contains(&ecode) { Errno(ecode) } else { Errno::EIO }
+}
+
+/// Was what was to be done within a `Tvisit` done? The message was checked.
+fn is_done(message: Inner<'_>) -> bool {
+    message.0.get(4).is_some_and(|&kind| kind != RLERROR)
+}
+
+/// The type number of the message within a `Tvisit`; 0 for any other request.
+fn within(message: &Tmessage<'_>) -> u8 {
+    match message {
+        Tmessage::Tvisit { message, .. } => message.0.get(4).copied().unwrap_or_default(),
+        _ => 0,
     }
 }
 
@@ -1061,26 +1244,44 @@ fn payload_max(msize: u32) -> u32 {
 fn limit(message: &Tmessage<'_>) -> u32 {
     match message {
         Tmessage::Tread { count, .. } | Tmessage::Twrite { count, .. } | Tmessage::Treaddir { count, .. } => *count,
-        Tmessage::Twalk { names, .. } => names.len() as u32, // at most 16
+        Tmessage::Twalk { names, .. } | Tmessage::Tvisit { names, .. } => names.len() as u32, // at most 16
         _ => 0,
     }
 }
 
 /// Bytes of the longest reply to this request, without its payload.
 fn reply_len(message: &Tmessage<'_>) -> u32 {
+    const QIDS: usize = HEADER_LEN + 2;
+    match message {
+        Tmessage::Twalk { names, .. } => (QIDS + names.len() * Qid::LEN).max(RREAD_LEN) as u32, // of at most 16
+        Tmessage::Tvisit { names, message, .. } => {
+            let inner = reply_len_of(message.0.get(4).copied().unwrap_or_default());
+            (QIDS + names.len() * Qid::LEN) as u32 + inner
+        }
+        message => reply_len_of(message.kind()),
+    }
+}
+
+/// The same of the requests of a kind, but for those that carry names.
+fn reply_len_of(kind: u8) -> u32 {
     const STRING: usize = 2;
     // An `Rversion` of another dialect should be understood well enough to say so.
     const VERSION: usize = 4 + STRING + 64;
     const GETATTR: usize = 8 + Qid::LEN + 3 * 4 + 15 * 8;
     const STATFS: usize = 2 * 4 + 6 * 8 + 4;
-    let body = match message {
-        Tmessage::Tversion { .. } => VERSION,
-        Tmessage::Twalk { names, .. } => 2 + names.len().min(MAXWELEM) * Qid::LEN,
-        Tmessage::Tgetattr { .. } => GETATTR,
-        Tmessage::Tstatfs { .. } => STATFS,
-        Tmessage::Treadlink { .. } => STRING + PATH_MAX,
-        Tmessage::Tlopen { .. } | Tmessage::Tlcreate { .. } => Qid::LEN + 4,
-        Tmessage::Tattach { .. } | Tmessage::Tmkdir { .. } | Tmessage::Tsymlink { .. } => Qid::LEN,
+    let body = match kind {
+        // Tstatfs
+        8 => STATFS,
+        // Tlopen, Tlcreate
+        12 | 14 => Qid::LEN + 4,
+        // Tsymlink, Tmkdir, Tattach
+        16 | 72 | 104 => Qid::LEN,
+        // Treadlink
+        22 => STRING + PATH_MAX,
+        // Tgetattr
+        24 => GETATTR,
+        // Tversion
+        100 => VERSION,
         _ => 0,
     };
     // Any request may be answered by an `Rlerror`, which is as long as an `Rread` without its payload.

@@ -16,7 +16,7 @@ pub use crate::transfer::Entry;
 use crate::{
     error::Error,
     ring::{Direction, Ring},
-    session::{self, Cleanup, Fid, Session},
+    session::{self, Fid, Session},
     transfer::Io,
     walk::{Arrival, Last, Name, Tail, Visit, Walker},
 };
@@ -399,19 +399,10 @@ impl<R: Ring> Vfs<R> {
         }
         let flags = lopen::RDONLY | lopen::DIRECTORY;
         let fid = if self.session.is_ordered() {
-            let newfid = self.session.allocate_fid()?;
-            let flight = self.session.flight::<2>(|index| match index {
-                0 => {
-                    let names = Names::default();
-                    (Tmessage::Twalk { fid: node.fid.number(), newfid, names }, Cleanup::Walked(newfid))
-                }
-                _ => (Tmessage::Tlopen { fid: newfid, flags }, Cleanup::Nothing),
-            });
-            let mut flight = flight.await;
-            flight.take(0, session::walked).await?;
-            let fid = Fid::new(&self.session, newfid);
-            flight.take(1, session::opened).await?;
-            fid
+            let open = |fid| Tmessage::Tlopen { fid, flags };
+            let visited = self.session.visit(node.fid.number(), Names::default(), true, open, session::opened).await?;
+            visited.done.transpose()?;
+            visited.fid.ok_or(Errno::EIO)?
         } else {
             let fid = self.session.clone_fid(node.fid.number()).await?;
             self.session.open(Tmessage::Tlopen { fid: fid.number(), flags }).await?;

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use crate::{
     error::Error,
     ring::Ring,
-    session::{Cleanup, Fid, Session, Walked, opened, walked},
+    session::{Fid, Session, Visited, Walked, opened},
     vfs::Node,
 };
 
@@ -158,88 +158,63 @@ impl<R: Ring> Walker<R> {
         }
     }
 
-    /// In one flight, on an ordered device: walks to the end of the path, does what `message` says with the file there,
-    /// and clunks it. `message` must do no harm to a symbolic link that is still to be followed.
-    pub(crate) async fn visit<'m, T>(
+    /// In one flight, on an ordered device: walks to the end of the path, and does what `message` says with the file
+    /// there. `message` must do no harm to a symbolic link that is still to be followed.
+    pub(crate) async fn visit<T>(
         &mut self,
         follow: bool,
-        message: impl Fn(u32) -> Tmessage<'m>,
+        message: impl Fn(u32) -> Tmessage<'static>,
         read: impl FnOnce(Rmessage<'_>) -> Option<T>,
     ) -> Result<Visit<T>, Error> {
-        let Some((from, again, names)) = self.straight() else { return Ok(Visit::Unfinished) };
-        let (walk, names_walked) = {
-            if names.is_empty() {
-                return Ok(Visit::Unfinished);
-            }
-            let newfid = self.session.allocate_fid()?;
-            let flight = self.session.flight::<3>(|index| match index {
-                0 => (Tmessage::Twalk { fid: from, newfid, names }, Cleanup::Nothing),
-                1 => (message(newfid), Cleanup::Nothing),
-                _ => (Tmessage::Tclunk { fid: newfid }, Cleanup::Free(newfid)),
-            });
-            let mut flight = flight.await;
-            let walk = flight.take(0, walked).await;
-            if let Ok(qids) = &walk
-                && qids.len() == names.len()
-                && !self.meets_link(qids, follow)
-            {
+        let Some((from, again, names)) = self.straight().filter(|(_, _, names)| !names.is_empty()) else {
+            return Ok(Visit::Unfinished);
+        };
+        let names_walked = names.len();
+        let visited = self.session.visit(from, names, false, message, read).await;
+        let walk = visited.map(|Visited { qids, done, .. }| (qids, done));
+        match walk {
+            Ok((qids, Some(done))) if !self.meets_link(&qids, follow) => {
                 let is_dir = qids.last().is_some_and(|qid| qid.kind.is_dir());
                 if (self.tail.slash || self.tail.dot) && !is_dir {
                     return Err(Errno::ENOTDIR.into());
                 }
-                return Ok(Visit::Done(flight.take(1, read).await?));
+                Ok(Visit::Done(done?))
             }
-            (walk, names.len())
-        };
-        let walk = walk.map(|qids| (qids, None));
-        Ok(self.arrive(from, again, names_walked, walk, follow).await?.into())
+            walk => {
+                let walk = walk.map(|(qids, _)| (qids, None));
+                Ok(self.arrive(from, again, names_walked, walk, follow).await?.into())
+            }
+        }
     }
 
     /// In one flight, on an ordered device: walks to the end of the path and opens what is there, if it is a file.
     pub(crate) async fn visit_open(&mut self, follow: bool, flags: u32) -> Result<Visit<(Fid<R>, Qid, u32)>, Error> {
         // A slash behind the name of a file is to be seen before the file is opened, and perhaps truncated.
-        let Some((from, again, names)) = self.straight().filter(|_| !self.tail.slash && !self.tail.dot) else {
+        let straight = self.straight().filter(|(_, _, names)| !names.is_empty());
+        let Some((from, again, names)) = straight.filter(|_| !self.tail.slash && !self.tail.dot) else {
             return Ok(Visit::Unfinished);
         };
-        let (walk, names_walked) = {
-            if names.is_empty() {
-                return Ok(Visit::Unfinished);
-            }
-            let newfid = self.session.allocate_fid()?;
-            let flight = self.session.flight::<2>(|index| match index {
-                0 => (Tmessage::Twalk { fid: from, newfid, names }, Cleanup::Walked(newfid)),
-                _ => (Tmessage::Tlopen { fid: newfid, flags }, Cleanup::Nothing),
-            });
-            let mut flight = flight.await;
-            match flight.take(0, walked).await {
-                Err(error) => (Err(error), names.len()),
-                Ok(qids) if qids.len() < names.len() => {
-                    self.session.free_fid(newfid);
-                    (Ok((qids, None)), names.len())
-                }
-                Ok(qids) => {
-                    let fid = Fid::new(&self.session, newfid);
-                    let result = flight.take(1, opened).await;
-                    if result.is_ok() {
-                        fid.set_open();
-                    }
-                    let last = qids.last().copied().unwrap_or_default();
-                    match result {
-                        // From an open fid no path can be walked.
-                        Ok(_) if last.kind.is_dir() => return Ok(Visit::Unfinished),
-                        Ok(_) if self.meets_link(&qids, follow) || last.kind.is_symlink() => {
-                            (Ok((qids, None)), names.len())
-                        }
-                        Ok((qid, iounit)) => return Ok(Visit::Done((fid, qid, iounit))),
-                        Err(error) if !last.kind.is_dir() && !self.meets_link(&qids, follow) => {
-                            return Err(if last.kind.is_symlink() { Errno::ELOOP.into() } else { error });
-                        }
-                        Err(_) => (Ok((qids, Some(fid))), names.len()),
-                    }
-                }
-            }
+        let names_walked = names.len();
+        let open = |fid| Tmessage::Tlopen { fid, flags };
+        let Visited { qids, done, fid } = match self.session.visit(from, names, true, open, opened).await {
+            Ok(visited) => visited,
+            Err(error) => return Ok(self.arrive(from, again, names_walked, Err(error), follow).await?.into()),
         };
-        Ok(self.arrive(from, again, names_walked, walk, follow).await?.into())
+        let last = qids.last().copied().unwrap_or_default();
+        let fid = match (done, fid) {
+            (None, _) => None,
+            _ if self.meets_link(&qids, follow) => None,
+            // From an open fid no path can be walked.
+            (Some(Ok(_)), _) if last.kind.is_dir() => return Ok(Visit::Unfinished),
+            (Some(Ok(_)), Some(_)) if last.kind.is_symlink() => None,
+            (Some(Ok((qid, iounit))), Some(fid)) => return Ok(Visit::Done((fid, qid, iounit))),
+            (Some(Err(_)), Some(fid)) if last.kind.is_dir() => Some(fid),
+            (Some(Err(_)), None) if last.kind.is_dir() => return Ok(Visit::Unfinished),
+            (Some(Err(_)), _) if last.kind.is_symlink() => return Err(Errno::ELOOP.into()),
+            (Some(Err(error)), _) => return Err(error),
+            (Some(Ok(_)), None) => return Err(Errno::EIO.into()),
+        };
+        Ok(self.arrive(from, again, names_walked, Ok((qids, fid)), follow).await?.into())
     }
 
     /// In one flight, on an ordered device: walks to the directory where the steps to go end, and makes a file in it
@@ -249,73 +224,51 @@ impl<R: Ring> Walker<R> {
         message: impl for<'w> Fn(&'w Self, u32) -> Tmessage<'w>,
     ) -> Result<Visit<(Fid<R>, Qid, u32)>, Error> {
         let Some((from, again, names)) = self.straight() else { return Ok(Visit::Unfinished) };
-        let (walk, names_walked) = {
-            let newfid = self.session.allocate_fid()?;
-            let flight = self.session.flight::<2>(|index| match index {
-                0 => (Tmessage::Twalk { fid: from, newfid, names }, Cleanup::Walked(newfid)),
-                _ => (message(self, newfid), Cleanup::Nothing),
-            });
-            let mut flight = flight.await;
-            match flight.take(0, walked).await {
-                Err(error) => (Err(error), names.len()),
-                Ok(qids) if qids.len() < names.len() => {
-                    self.session.free_fid(newfid);
-                    (Ok((qids, None)), names.len())
-                }
-                Ok(qids) => {
-                    let fid = Fid::new(&self.session, newfid);
-                    let result = flight.take(1, opened).await;
-                    if result.is_ok() {
-                        fid.set_open();
-                    }
-                    if !self.meets_link(&qids, true) {
-                        let (qid, iounit) = result?;
-                        return Ok(Visit::Done((fid, qid, iounit)));
-                    }
-                    // Nothing can be made in a link.
-                    drop(fid);
-                    (Ok((qids, None)), names.len())
-                }
+        let names_walked = names.len();
+        let walk = match self.session.visit(from, names, true, |fid| message(self, fid), opened).await {
+            Ok(Visited { qids, done: Some(done), fid }) if !self.meets_link(&qids, true) => {
+                let ((qid, iounit), Some(fid)) = (done?, fid) else { return Err(Errno::EIO.into()) };
+                return Ok(Visit::Done((fid, qid, iounit)));
             }
+            // Nothing can be made in a link.
+            Ok(Visited { qids, .. }) => Ok((qids, None)),
+            Err(error) => Err(error),
         };
-        if names_walked == 0 {
-            return Err(walk.err().unwrap_or(Errno::EIO.into()));
-        }
-        match self.arrive(from, again, names_walked, walk, true).await? {
-            Some(_) => Err(Errno::ENOENT.into()),
-            None => Ok(Visit::Unfinished),
-        }
+        self.arrive_at_directory(from, again, names_walked, walk).await
     }
 
-    /// In one flight, on an ordered device: walks to the directory where the steps to go end, does in it what
-    /// `message` says, and clunks it. Not finished where that directory is at hand already.
+    /// In one flight, on an ordered device: walks to the directory where the steps to go end, and does in it what
+    /// `message` says. Not finished where that directory is at hand already.
     pub(crate) async fn visit_directory<T>(
         &mut self,
         message: impl for<'w> Fn(&'w Self, u32) -> Tmessage<'w>,
         read: impl FnOnce(Rmessage<'_>) -> Option<T>,
     ) -> Result<Visit<T>, Error> {
-        let Some((from, again, names)) = self.straight() else { return Ok(Visit::Unfinished) };
-        let (walk, names_walked) = {
-            if names.is_empty() {
-                return Ok(Visit::Unfinished);
-            }
-            let newfid = self.session.allocate_fid()?;
-            let flight = self.session.flight::<3>(|index| match index {
-                0 => (Tmessage::Twalk { fid: from, newfid, names }, Cleanup::Nothing),
-                1 => (message(self, newfid), Cleanup::Nothing),
-                _ => (Tmessage::Tclunk { fid: newfid }, Cleanup::Free(newfid)),
-            });
-            let mut flight = flight.await;
-            let walk = flight.take(0, walked).await;
-            if let Ok(qids) = &walk
-                && qids.len() == names.len()
-                && !self.meets_link(qids, true)
-            {
-                return Ok(Visit::Done(flight.take(1, read).await?));
-            }
-            (walk, names.len())
+        let Some((from, again, names)) = self.straight().filter(|(_, _, names)| !names.is_empty()) else {
+            return Ok(Visit::Unfinished);
         };
-        let walk = walk.map(|qids| (qids, None));
+        let names_walked = names.len();
+        let walk = match self.session.visit(from, names, false, |fid| message(self, fid), read).await {
+            Ok(Visited { qids, done: Some(done), .. }) if !self.meets_link(&qids, true) => {
+                return Ok(Visit::Done(done?));
+            }
+            Ok(Visited { qids, .. }) => Ok((qids, None)),
+            Err(error) => Err(error),
+        };
+        self.arrive_at_directory(from, again, names_walked, walk).await
+    }
+
+    /// What follows from how far the walk to a directory came, in which nothing was done.
+    async fn arrive_at_directory<T>(
+        &mut self,
+        from: u32,
+        again: usize,
+        names_walked: usize,
+        walk: Result<(Walked, Option<Fid<R>>), Error>,
+    ) -> Result<Visit<T>, Error> {
+        if names_walked == 0 {
+            return Err(walk.err().unwrap_or(Errno::EIO.into()));
+        }
         match self.arrive(from, again, names_walked, walk, true).await? {
             Some(_) => Err(Errno::ENOENT.into()),
             None => Ok(Visit::Unfinished),

@@ -28,6 +28,26 @@ fn flights<T>(fixture: &Fixture, operation: impl FnOnce() -> T) -> (T, Vec<&'sta
 }
 
 #[test]
+fn with_a_server_that_knows_visits_a_flight_is_one_message() {
+    let server = Server::new().file("a/b/deep", "deep").link("to-a", "a");
+    let fixture = Fixture::with_visits(MemoryRing::new(server, 64));
+    let (found, sent, kicks) = flights(&fixture, || fixture.stat("a/b/deep", true));
+    assert_eq!((found.unwrap().size, sent, kicks), (4, vec!["Tvisit"], 1));
+    let (node, sent, kicks) = flights(&fixture, || fixture.open("a/b/deep", READ));
+    assert_eq!((sent, kicks), (vec!["Tvisit"], 1));
+    fixture.mount.close(node.unwrap());
+    let (node, sent, _) = flights(&fixture, || fixture.open("a/new", CREATE));
+    assert_eq!(sent, ["Tvisit"; 2], "to see whether it is there, and to make it");
+    fixture.mount.close(node.unwrap());
+    let (removed, sent, kicks) = flights(&fixture, || run!(fixture, unlink(0, "a/b/deep".into())));
+    assert_eq!((removed, sent, kicks), (Ok(Value::None), vec!["Tvisit"], 1));
+    assert_eq!(fixture.stat("a/b/deep", true).map(drop), errno(Errno::ENOENT).map(drop));
+    assert_eq!(fixture.open("a/b", WRITE).map(drop), errno(Errno::EISDIR).map(drop));
+    assert_eq!(fixture.stat("to-a/new", true).unwrap().size, 0);
+    fixture.assert_no_leak(0);
+}
+
+#[test]
 fn looking_at_a_path_is_one_flight() {
     let fixture = sample();
     let (found, sent, kicks) = flights(&fixture, || fixture.stat("a/b/deep", true));

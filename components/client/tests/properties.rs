@@ -130,6 +130,11 @@ fn fixture(is_old: bool, queue_size: u16, order: Order) -> Fixture {
     match order {
         Order::AtOnce => {}
         Order::Known => return Fixture::ordered(ring),
+        Order::Visits => return Fixture::with_visits(ring),
+        Order::VisitsAndLate => {
+            ring.hold();
+            return Fixture::with_visits(ring);
+        }
         Order::Immediate => return Fixture::immediate(ring),
         Order::KnownAndLate => {
             ring.hold();
@@ -143,6 +148,8 @@ fn fixture(is_old: bool, queue_size: u16, order: Order) -> Fixture {
 enum Order {
     AtOnce,
     Known,
+    Visits,
+    VisitsAndLate,
     Immediate,
     KnownAndLate,
     Any(Vec<usize>),
@@ -163,6 +170,8 @@ proptest! {
             fixture(is_old, queue_size, Order::Any(order)),
             fixture(is_old, 64, Order::Known),
             fixture(is_old, queue_size, Order::Known),
+            fixture(is_old, 64, Order::Visits),
+            fixture(is_old, queue_size, Order::VisitsAndLate),
             fixture(is_old, 64, Order::Immediate),
             fixture(is_old, queue_size, Order::Immediate),
             fixture(is_old, queue_size, Order::KnownAndLate),

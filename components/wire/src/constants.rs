@@ -2,6 +2,8 @@
 
 /// The dialect's name in `Tversion` and `Rversion`.
 pub const VERSION_9P2000L: &[u8] = b"9P2000.L";
+/// 9P2000.L and [`Tvisit`](crate::Tmessage::Tvisit).
+pub const VERSION_NINERING: &[u8] = b"9P2000.L.ninering";
 /// The name of Unix's dialect, with [messages of its own](crate::legacy).
 pub const VERSION_9P2000U: &[u8] = b"9P2000.u";
 /// The name of Plan 9's dialect, with [messages of its own](crate::legacy).

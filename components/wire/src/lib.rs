@@ -40,4 +40,4 @@ pub use errno::Errno;
 pub use field::WireError;
 pub use message::{Frame, Header, Message, Rmessage, Tmessage};
 pub use name::Name;
-pub use types::{Attributes, Lock, LockStatus, LockType, Names, Qid, QidType, Qids, SetAttributes, Statfs, Str};
+pub use types::{Attributes, Inner, Lock, LockStatus, LockType, Names, Qid, QidType, Qids, SetAttributes, Statfs, Str};

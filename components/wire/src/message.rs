@@ -1,7 +1,7 @@
 //! The messages themselves, and the frame around them.
 
 use crate::{
-    Attributes, HEADER_LEN, Lock, LockStatus, Names, Qid, Qids, SetAttributes, Statfs, Str,
+    Attributes, HEADER_LEN, Inner, Lock, LockStatus, Names, Qid, Qids, SetAttributes, Statfs, Str,
     field::{Field, Reader, WireError, Writer},
 };
 
@@ -223,6 +223,10 @@ messages! {
     120 Tclunk { fid: u32 };
     /// Removes the file and forgets the fid.
     122 Tremove { fid: u32 };
+    /// Walks from `fid` as [`Tmessage::Twalk`] does, and does what `message` says with the file where that leads. The fid
+    /// that `message` names is `newfid`, which stands for that file if `message` is done; or, in both, `NOFID`. Only
+    /// after [`VERSION_NINERING`](crate::VERSION_NINERING).
+    200 Tvisit { fid: u32, newfid: u32, names: Names<'a>, message: Inner<'a> };
 }
 
 messages! {
@@ -286,4 +290,6 @@ messages! {
     121 Rclunk {};
     /// To [`Tmessage::Tremove`].
     123 Rremove {};
+    /// To [`Tmessage::Tvisit`]: as an [`Rmessage::Rwalk`]; and if that came to its end, the reply to `message`.
+    201 Rvisit { qids: Qids, message: Inner<'a> };
 }

@@ -3,7 +3,7 @@
 use core::{fmt, ops::Deref};
 
 use crate::{
-    MAXWELEM,
+    Frame, MAXWELEM, Message, Rmessage, Tmessage,
     field::{Field, Reader, WireError, Writer, record},
     mode,
 };
@@ -23,6 +23,58 @@ impl Deref for Str<'_> {
 impl<'a> From<&'a str> for Str<'a> {
     fn from(text: &'a str) -> Self {
         Self(text.as_bytes())
+    }
+}
+
+/// A message in another one: header, body, and no payload. Where there is none, a `size[4]` of 0 says so.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Inner<'a>(pub &'a [u8]);
+
+impl fmt::Debug for Inner<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.get(4) {
+            Some(kind) => match Tmessage::name_of(*kind).or_else(|| Rmessage::name_of(*kind)) {
+                Some(name) => formatter.write_str(name),
+                None => write!(formatter, "message {kind}"),
+            },
+            None => formatter.write_str("none"),
+        }
+    }
+}
+
+impl<'a> Field<'a> for Inner<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, WireError> {
+        let bytes = reader.0;
+        let size = u32::read(reader)?;
+        match (size as usize).checked_sub(size_of::<u32>()) {
+            Some(rest) => Ok(Self(&bytes[..size_of::<u32>() + reader.bytes(rest)?.len()])),
+            None if size == 0 => Ok(Self(&[])),
+            None => Err(WireError::BadSize(size)),
+        }
+    }
+
+    /// The bytes are to say themselves how many they are.
+    fn write(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
+        match self.0 {
+            [] => 0_u32.write(writer),
+            message => writer.bytes(message),
+        }
+    }
+}
+
+impl<'a> Inner<'a> {
+    /// The message: a request in a [`Tmessage::Tvisit`], a reply in an [`Rmessage::Rvisit`].
+    ///
+    /// # Errors
+    /// As [`Frame::decode`](crate::Frame::decode)'s; [`WireError::BadValue`] where its tag is not
+    /// [`NOTAG`](crate::NOTAG), and [`WireError::TrailingBytes`] where it has a payload.
+    pub fn decode<M: Message<'a>>(self) -> Result<M, WireError> {
+        let Frame { tag, message, payload } = Frame::decode(self.0)?;
+        match (tag, payload) {
+            (crate::NOTAG, []) => Ok(message),
+            (crate::NOTAG, _) => Err(WireError::TrailingBytes),
+            _ => Err(WireError::BadValue),
+        }
     }
 }
 

@@ -68,6 +68,12 @@ pub trait Node: Any + Send + Sync {
         Err(Errno::ENOTDIR)
     }
 
+    /// The attributes of the entry `name` of this directory: [`Self::lookup`] and [`Self::attributes`] in one, for who
+    /// wants no more.
+    fn attributes_of(&self, name: Name<'_>, request_mask: u64) -> Result<Attributes, Errno> {
+        self.lookup(name)?.attributes(request_mask)
+    }
+
     /// The directory that this node was reached from; `None` for an export's root.
     fn parent(&self) -> Option<NodeRef>;
 

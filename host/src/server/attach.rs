@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ninering_wire::{Attributes, Errno};
+use ninering_wire::{Attributes, Errno, Name};
 
 use super::{export::Maps, identity};
 use crate::backend::{Credentials, Node};
@@ -47,11 +47,24 @@ impl Attach {
 
     /// The attributes of a file, as the client is to see them.
     pub(super) fn attributes(&self, node: &dyn Node, request_mask: u64) -> Result<Attributes, Errno> {
-        let mut attributes = node.attributes(request_mask)?;
+        Ok(self.shown(node.attributes(request_mask)?))
+    }
+
+    /// The attributes of the entry `name` of `directory`, likewise.
+    pub(super) fn attributes_of(
+        &self,
+        directory: &dyn Node,
+        name: Name<'_>,
+        request_mask: u64,
+    ) -> Result<Attributes, Errno> {
+        Ok(self.shown(directory.attributes_of(name, request_mask)?))
+    }
+
+    fn shown(&self, mut attributes: Attributes) -> Attributes {
         if let Some(maps) = &self.maps {
             maps.show(&mut attributes);
         }
-        Ok(attributes)
+        attributes
     }
 
     /// The group that a new file is to have here, of the one that the client says.

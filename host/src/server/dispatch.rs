@@ -20,6 +20,7 @@ pub(super) fn dispatch(session: &Session, request: &Request, message: &Tmessage<
             session.attach(request, fid, afid, &uname, &aname, n_uname)
         }
         Tmessage::Twalk { fid, newfid, ref names } => session.walk(request, fid, newfid, names),
+        Tmessage::Tvisit { fid, newfid, ref names, message } => session.visit(request, fid, newfid, names, message),
         Tmessage::Tclunk { fid } => session.clunk(request, fid),
         Tmessage::Tflush { .. } => request.answer(&Rmessage::Rflush {}),
 
@@ -74,6 +75,7 @@ fn may_wait(session: &Session, message: &Tmessage<'_>) -> bool {
             return session.fids.get_any(fid).is_ok_and(sets_xattr);
         }
         Tmessage::Tlock { .. } | Tmessage::Tgetlock { .. } => return true,
+        Tmessage::Tvisit { fid, .. } => fid,
         Tmessage::Tlopen { fid, flags } => {
             if flags & lopen::TRUNC == 0 {
                 return false;
@@ -127,6 +129,8 @@ pub(super) fn changes(message: &Tmessage<'_>) -> bool {
         | Tmessage::Tattach { .. }
         | Tmessage::Tflush { .. }
         | Tmessage::Twalk { .. }
+        // The message within says it.
+        | Tmessage::Tvisit { .. }
         | Tmessage::Tread { .. }
         | Tmessage::Tclunk { .. } => false,
     }

@@ -10,6 +10,7 @@
 //! - `namespace` (version, attach, walk, clunk), `file` (open, create, read, write, sync), `directory` (entries made,
 //!   listed, moved and removed), `attributes` (of files and of the filesystem), `xattr` (extended ones): the
 //!   answers themselves;
+//! - `visit`: an extension that walks and does something there in one message;
 //! - `export` (what is offered, and who attaches as whom), `users` (this machine's) and `ids` (a client's numbers for
 //!   them), `attach` (on what terms fids are used) and `identity` (as whom the thread reaches the files);
 //! - `fid`: what a fid stands for, and the table of them; `request`: a reply's way into its space;
@@ -41,6 +42,7 @@ mod peer;
 mod request;
 mod session;
 mod users;
+mod visit;
 mod xattr;
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ninering_wire::{Errno, HEADER_LEN, NOFID, Name, Qids, Rmessage, Str, VERSION_UNKNOWN};
+use ninering_wire::{Errno, HEADER_LEN, NOFID, Name, Qids, Rmessage, Str, VERSION_NINERING, VERSION_UNKNOWN};
 use smallvec::SmallVec;
 
 use super::{
@@ -21,19 +21,20 @@ impl Session {
     /// `Tversion`: begins the session anew, whatever comes of it. `EINVAL` for an `msize` below [`LEAST_MSIZE`].
     pub(super) fn version(&self, request: &Request, version: &[u8]) -> Result<usize, Errno> {
         let dialect = self.server.options.dialects.choose(version);
-        let none = Agreed { msize: 0, dialect: dialect.unwrap_or_default() };
+        let visits = dialect == Some(Dialect::Linux) && version == VERSION_NINERING;
+        let none = Agreed { msize: 0, dialect: dialect.unwrap_or_default(), visits: false };
         self.begin(none);
         if request.msize < LEAST_MSIZE {
             return Err(Errno::EINVAL);
         }
         let msize = request.msize.min(self.server.options.max_msize);
-        let version = Str(dialect.map_or(VERSION_UNKNOWN, Dialect::version));
+        let version = Str(if visits { VERSION_NINERING } else { dialect.map_or(VERSION_UNKNOWN, Dialect::version) });
         // The space is checked before anything is agreed on.
         if request.reply.len() < HEADER_LEN + 4 + 2 + version.len() {
             return Err(Errno::ENOBUFS);
         }
         if dialect.is_some() {
-            self.begin(Agreed { msize, ..none });
+            self.begin(Agreed { msize, visits, ..none });
         }
         request.answer(&Rmessage::Rversion { msize, version })
     }
@@ -76,24 +77,9 @@ impl Session {
         if moves && fid.is_open() {
             return Err(Errno::EINVAL);
         }
-        let mut node = Arc::clone(&fid.node);
-        let mut reached_by = None;
         let mut qids = Qids::default();
-        for (index, name) in names.iter().enumerate() {
-            match step(&node, name) {
-                Ok(next) => {
-                    qids.push(next.qid()).map_err(|_| Errno::EINVAL)?;
-                    let from = std::mem::replace(&mut node, next);
-                    reached_by = Some((from, name));
-                }
-                Err(error) if index == 0 => return Err(error),
-                Err(_) => return request.answer(&Rmessage::Rwalk { qids }),
-            }
-        }
-        let place = match reached_by {
-            None => fid.place.lock().clone(),
-            Some((_, name)) if name.0 == b".." => None,
-            Some((directory, name)) => Some(Place { directory, name: SmallVec::from_slice(name) }),
+        let Some((node, place)) = self.walk_from(&fid, names, &mut qids)? else {
+            return request.answer(&Rmessage::Rwalk { qids });
         };
         let new_fid = Fid::new(node, Arc::clone(&fid.attach), place);
         if moves {
@@ -102,6 +88,34 @@ impl Session {
             self.fids.insert(new_number, new_fid)?;
         }
         request.answer(&Rmessage::Rwalk { qids })
+    }
+
+    /// Walks, and adds to `qids` what is met. `None` where that has come to some names, but not to all of them.
+    pub(super) fn walk_from(
+        &self,
+        fid: &Fid,
+        names: &[Str<'_>],
+        qids: &mut Qids,
+    ) -> Result<Option<(NodeRef, Option<Place>)>, Errno> {
+        let mut node = Arc::clone(&fid.node);
+        let mut reached_by = None;
+        for (index, name) in names.iter().enumerate() {
+            match step(&node, name) {
+                Ok(next) => {
+                    qids.push(next.qid()).map_err(|_| Errno::EINVAL)?;
+                    let from = std::mem::replace(&mut node, next);
+                    reached_by = Some((from, name));
+                }
+                Err(error) if index == 0 => return Err(error),
+                Err(_) => return Ok(None),
+            }
+        }
+        let place = match reached_by {
+            None => fid.place.lock().clone(),
+            Some((_, name)) if name.0 == b".." => None,
+            Some((directory, name)) => Some(Place { directory, name: SmallVec::from_slice(name) }),
+        };
+        Ok(Some((node, place)))
     }
 
     /// `Tclunk`. What is open is closed when the last request that uses it ends; what is to be removed then is so now.

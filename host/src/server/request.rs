@@ -1,12 +1,12 @@
 //! A request that is being answered: its tag, its payload, and the space for its reply.
 
-use std::cell::Cell;
+use std::{cell::Cell, sync::Arc};
 
 use ninering_wire::{
-    Errno, HEADER_LEN, Header, Message, PATH_MAX, Qid, RREAD_LEN, Rmessage, VERSION_9P2000L, WireError,
+    Errno, HEADER_LEN, Header, MAXWELEM, Message, PATH_MAX, Qid, RREAD_LEN, Rmessage, VERSION_9P2000L, WireError,
 };
 
-use super::{dialect::Dialect, legacy, session::Agreed};
+use super::{dialect::Dialect, fid::Fid, legacy, session::Agreed};
 use crate::payload::Payload;
 
 /// Bytes of the largest reply that is built on the stack: all but `Rreadlink` and those with a payload.
@@ -25,6 +25,8 @@ pub(super) struct Request<'a, 'p, 'r> {
     pub(super) reply: &'a Payload<'r>,
     /// Must it be answered without waiting, or not at all? `None` where it may wait.
     pub(super) now: Option<&'a PutOff>,
+    /// What `NOFID` stands for in it, where a `Tvisit` has led to that.
+    pub(super) visited: Option<&'a Arc<Fid>>,
 }
 
 /// Notes that a request was put off, for it would have had to wait.
@@ -53,6 +55,17 @@ impl<'r> Request<'_, '_, 'r> {
     /// As [`Self::answer`], for one whose `count` bytes of payload are in place already.
     pub(super) fn answer_with_payload(&self, message: &Rmessage<'_>, count: usize) -> Result<usize, Errno> {
         Ok(self.build::<RREAD_LEN>(message)? + count)
+    }
+
+    /// As [`Self::answer`], for one that ends in a message: none is in `reply`, but its `count` bytes are in place.
+    pub(super) fn answer_around(&self, reply: &Rmessage<'_>, count: usize) -> Result<usize, Errno> {
+        let mut buffer = [0; LARGEST_BUILT];
+        // A size of 0 stands for the message.
+        let length = reply.encode(self.tag, &mut buffer).map_err(|_| Errno::ENOBUFS)? - size_of::<u32>();
+        let size = length + count;
+        buffer[..4].copy_from_slice(&(size as u32).to_le_bytes());
+        self.put(0, &buffer[..length])?;
+        Ok(size)
     }
 
     fn build<'m, const LENGTH: usize>(&self, message: &impl Message<'m>) -> Result<usize, Errno> {
@@ -151,6 +164,12 @@ pub(super) fn reply_limit(message: &[u8], msize: u32, dialect: Dialect) -> usize
         // Tversion: msize[4] version[s]. Of another dialect, an error is longer than the answer.
         Some(100) if message.get(HEADER_LEN + 6..) == Some(VERSION_9P2000L) => HEADER_LEN + 4 + 2 + 8,
         Some(100) => legacy::RERROR_MOST,
+        // Tvisit: fid[4] newfid[4] nwname[2], the names, and a message
+        Some(200) => {
+            let (names, inner) = names_and_inner(message);
+            let inner = if inner.get(4) == Some(&200) { 0 } else { reply_limit(inner, msize, dialect) };
+            HEADER_LEN + 2 + Qid::LEN * names + inner
+        }
         // Twalk: fid[4] newfid[4] nwname[2], and a qid for each name
         Some(110) => {
             let names = message.get(HEADER_LEN + 8..HEADER_LEN + 10).map_or(0, |bytes| bytes[0].min(16));
@@ -164,6 +183,18 @@ pub(super) fn reply_limit(message: &[u8], msize: u32, dialect: Dialect) -> usize
         Dialect::Linux => RREAD_LEN,
         Dialect::Unix | Dialect::Plan9 => legacy::RERROR_MOST,
     })
+}
+
+/// How many names a `Tvisit` has, and the message behind them; none where there is none.
+fn names_and_inner(message: &[u8]) -> (usize, &[u8]) {
+    let u16_at_front = |bytes: &[u8]| bytes.first_chunk().map_or(0, |&bytes| usize::from(u16::from_le_bytes(bytes)));
+    let mut rest = message.get(HEADER_LEN + 8..).unwrap_or_default();
+    let names = u16_at_front(rest).min(MAXWELEM);
+    rest = rest.get(2..).unwrap_or_default();
+    for _ in 0..names {
+        rest = rest.get(2 + u16_at_front(rest)..).unwrap_or_default();
+    }
+    (names, rest)
 }
 
 /// Is there space in `reply` for any reply to `message`? To be asked before anything is changed.

@@ -4,12 +4,12 @@ use std::{
     ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
 use ninering_wire::{
-    Errno, HEADER_LEN, Header, MIN_MSIZE, Message, NOTAG, Tmessage, WireError,
+    Errno, HEADER_LEN, Header, MIN_MSIZE, Message, NOFID, NOTAG, Tmessage, WireError,
     legacy::{Plan9, Unix},
 };
 use parking_lot::RwLock;
@@ -38,6 +38,8 @@ pub struct Session {
     pub(super) peer: Peer,
     /// Read-locked by each request, so that a `Tversion` has the session alone.
     agreed: RwLock<Agreed>,
+    /// That of it which requests ask for while they hold it.
+    visits: AtomicBool,
     requests: AtomicU64,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
@@ -63,6 +65,8 @@ pub(super) struct Agreed {
     pub(super) msize: u32,
     /// The one in which the client is told of errors before, too.
     pub(super) dialect: Dialect,
+    /// `Tvisit` too.
+    pub(super) visits: bool,
 }
 
 /// What a session has done so far.
@@ -83,6 +87,7 @@ impl Session {
             fids: FidTable::new(server.options.max_fids),
             server,
             agreed: RwLock::default(),
+            visits: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
@@ -198,7 +203,7 @@ impl Session {
             return self.answer_version(tag, message, payload, reply);
         }
         let agreed = agreed();
-        let request = Request { tag, changes: false, msize: agreed.msize, payload, reply, now };
+        let request = Request { tag, changes: false, msize: agreed.msize, payload, reply, now, visited: None };
         match agreed.dialect {
             Dialect::Linux => {}
             Dialect::Unix => return legacy::answer::<Unix>(self, &agreed, message, request),
@@ -229,7 +234,7 @@ impl Session {
         match decoded {
             (Tmessage::Tversion { msize, version }, rest) if rest.is_empty() && payload.is_empty() => {
                 tracing::trace!(tag, message = ?decoded.0, "request");
-                let request = Request { tag, changes: false, msize, payload, reply, now: None };
+                let request = Request { tag, changes: false, msize, payload, reply, now: None, visited: None };
                 let _turn = Turn::begin();
                 self.version(&request, &version)
             }
@@ -250,7 +255,10 @@ impl Session {
     /// What a request's fid `number` stands for; from now on, the thread acts as who attached it. `EBADF` where the
     /// number is unknown, `EROFS` where the request would change what may not be.
     pub(super) fn fid(&self, request: &Request, number: u32) -> Result<Arc<Fid>, Errno> {
-        let fid = self.fids.get(number)?;
+        let fid = match request.visited {
+            Some(visited) if number == NOFID => Arc::clone(visited),
+            _ => self.fids.get(number)?,
+        };
         fid.attach.begin(request.changes)?;
         Ok(fid)
     }
@@ -279,7 +287,13 @@ impl Session {
     pub(super) fn begin(&self, anew: Agreed) {
         let mut agreed = self.agreed.write();
         self.forget_fids();
+        self.visits.store(anew.visits, Relaxed);
         *agreed = anew;
+    }
+
+    /// Was `Tvisit` agreed on?
+    pub(super) fn visits(&self) -> bool {
+        self.visits.load(Relaxed)
     }
 
     /// How many bytes the reply to `message`, a request's header and message proper, needs at the most; no more than

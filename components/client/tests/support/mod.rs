@@ -76,9 +76,16 @@ impl Fixture {
         Self::with_options(ring, Options { ordered: true, ..options() })
     }
 
+    /// One whose server knows `Tvisit` besides.
+    pub fn with_visits(ring: MemoryRing) -> Self {
+        ring.server().knows_visits = true;
+        Self::ordered(ring)
+    }
+
     /// One whose client knows besides that the ring answers at once.
     pub fn immediate(ring: MemoryRing) -> Self {
         ring.server().is_ordered = true;
+        ring.server().knows_visits = true;
         Self::with_options(ring, Options { ordered: true, immediate: true, ..options() })
     }
 

@@ -6,8 +6,9 @@ use std::{
 };
 
 use ninering_wire::{
-    AT_REMOVEDIR, Attributes, DirEntry, Errno, Frame, HEADER_LEN, Header, Qid, QidType, Qids, Rmessage, Statfs, Str,
-    Tmessage, dirent_type, getattr, lopen, mode, setattr,
+    AT_REMOVEDIR, Attributes, DirEntry, Errno, Frame, HEADER_LEN, Header, Inner, NOFID, NOTAG, Qid, QidType, Qids,
+    Rmessage, Statfs, Str, Tmessage, VERSION_9P2000L, VERSION_NINERING, VERSION_UNKNOWN, dirent_type, getattr, lopen,
+    mode, setattr,
 };
 
 type Inode = u64;
@@ -45,6 +46,7 @@ pub struct Server {
     pub is_old: bool,
     /// Requests that depend on others may come before it is known what became of those.
     pub is_ordered: bool,
+    pub knows_visits: bool,
     pub iounit: u32,
     pub msize: u32,
     /// Answer this to writes from this offset on.
@@ -75,6 +77,7 @@ impl Server {
             misuse: RefCell::default(),
             is_old: false,
             is_ordered: false,
+            knows_visits: false,
             iounit: 0,
             msize: u32::MAX,
             fail_writes_at: None,
@@ -175,9 +178,14 @@ impl Server {
     ) -> Result<Rmessage<'r>, Errno> {
         Ok(match message {
             Tmessage::Tversion { msize, version } => {
-                assert_eq!(&*version, b"9P2000.L");
+                assert!(matches!(&*version, VERSION_9P2000L | VERSION_NINERING), "{version:?}");
                 self.fids.clear();
-                Rmessage::Rversion { msize: msize.min(self.msize), version: Str(b"9P2000.L") }
+                let version = match &*version {
+                    VERSION_9P2000L => VERSION_9P2000L,
+                    _ if self.knows_visits => VERSION_NINERING,
+                    _ => VERSION_UNKNOWN,
+                };
+                Rmessage::Rversion { msize: msize.min(self.msize), version: Str(version) }
             }
             Tmessage::Tattach { fid, afid, .. } => {
                 assert_eq!(afid, ninering_wire::NOFID);
@@ -213,6 +221,37 @@ impl Server {
                 }
                 self.bind(newfid, here)?;
                 Rmessage::Rwalk { qids }
+            }
+            Tmessage::Tvisit { fid, newfid, names, message: Inner(inner) } => {
+                if !self.knows_visits {
+                    return Err(self.note("a message that was not agreed on"));
+                }
+                // Which no client uses.
+                const SCRATCH: u32 = 0xffff_fffe;
+                let place = if newfid == NOFID { SCRATCH } else { newfid };
+                let walk = Tmessage::Twalk { fid, newfid: place, names };
+                let Rmessage::Rwalk { qids } = self.serve(walk, &[], &mut Vec::new(), &mut Vec::new())? else {
+                    unreachable!("a walk's reply");
+                };
+                if qids.len() < names.len() {
+                    self.unfinished.remove(&place);
+                    return Ok(Rmessage::Rvisit { qids, message: Inner(&[]) });
+                }
+                // Of all messages that can be here the fid is the first field.
+                let mut inner = inner.to_vec();
+                assert_eq!(inner[HEADER_LEN..][..4], newfid.to_le_bytes(), "the fid of the message within");
+                inner[HEADER_LEN..][..4].copy_from_slice(&place.to_le_bytes());
+                let mut target = Vec::new();
+                let Frame { message, payload, .. } = Frame::<Tmessage<'_>>::decode(&inner).expect("a message within");
+                let done = self.serve(message, payload, &mut target, &mut Vec::new());
+                if newfid == NOFID || done.is_err() {
+                    self.fids.remove(&place);
+                }
+                *string = match done {
+                    Ok(reply) => encode(NOTAG, &reply, &[]),
+                    Err(Errno(ecode)) => encode(NOTAG, &Rmessage::Rlerror { ecode }, &[]),
+                };
+                Rmessage::Rvisit { qids, message: Inner(string) }
             }
             Tmessage::Tlopen { fid, flags } => {
                 let at = self.fid(fid)?;

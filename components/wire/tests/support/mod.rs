@@ -4,8 +4,8 @@
 pub(crate) mod legacy;
 
 use ninering_wire::{
-    Attributes, DirEntry, Lock, LockStatus, LockType, Names, Qid, QidType, Qids, Rmessage, SetAttributes, Statfs, Str,
-    Tmessage,
+    Attributes, DirEntry, Inner, Lock, LockStatus, LockType, Names, Qid, QidType, Qids, Rmessage, SetAttributes,
+    Statfs, Str, Tmessage,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -20,6 +20,14 @@ pub(crate) fn string() -> impl Strategy<Value = Str<'static>> + Clone {
         1 => Just(Str(&[b'x'; 255])),
         1 => Just(Str(&[0xff; u16::MAX as usize])),
     ]
+}
+
+/// The bytes of a message within another one, of which nobody asks there what they mean.
+pub(crate) fn inner() -> impl Strategy<Value = Inner<'static>> {
+    vec(any::<u8>(), 3..40).prop_map(|bytes| match bytes.len() {
+        3 => Inner(&[]),
+        rest => Inner(leak([&(4 + rest as u32).to_le_bytes(), &bytes[..]].concat()).0),
+    })
 }
 
 prop_compose! {
@@ -140,6 +148,7 @@ pub(crate) fn requests() -> Vec<BoxedStrategy<Tmessage<'static>>> {
         Twrite { fid: n(), offset: q(), count: count() }
         Tclunk { fid: n() }
         Tremove { fid: n() }
+        Tvisit { fid: n(), newfid: n(), names: names(), message: inner() }
     }
 }
 
@@ -169,6 +178,7 @@ pub(crate) fn replies() -> Vec<BoxedStrategy<Rmessage<'static>>> {
         Rauth { aqid: qid() }
         Rattach { qid: qid() }
         Rwalk { qids: qids() }
+        Rvisit { qids: qids(), message: inner() }
         Rread { count: count() }
         Rwrite { count: n() }
     };

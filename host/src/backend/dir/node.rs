@@ -209,30 +209,21 @@ impl Node for DirNode {
 
     fn attributes(&self, _request_mask: u64) -> Result<Attributes, Errno> {
         let stat = wire_stat(self.as_fd(), StatxFlags::BASIC_STATS | StatxFlags::BTIME)?;
-        let seconds = |time: StatxTimestamp| time.tv_sec as u64;
-        let nanoseconds = |time: StatxTimestamp| u64::from(time.tv_nsec);
-        Ok(Attributes {
-            valid: valid(stat.stx_mask),
-            qid: Qid { version: version(&stat), ..self.qid },
-            mode: stat.stx_mode.into(),
-            uid: stat.stx_uid,
-            gid: stat.stx_gid,
-            nlink: stat.stx_nlink.into(),
-            rdev: makedev(stat.stx_rdev_major, stat.stx_rdev_minor),
-            size: stat.stx_size,
-            blksize: stat.stx_blksize.into(),
-            blocks: stat.stx_blocks,
-            atime_sec: seconds(stat.stx_atime),
-            atime_nsec: nanoseconds(stat.stx_atime),
-            mtime_sec: seconds(stat.stx_mtime),
-            mtime_nsec: nanoseconds(stat.stx_mtime),
-            ctime_sec: seconds(stat.stx_ctime),
-            ctime_nsec: nanoseconds(stat.stx_ctime),
-            btime_sec: seconds(stat.stx_btime),
-            btime_nsec: nanoseconds(stat.stx_btime),
-            generation: 0,
-            data_version: 0,
-        })
+        Ok(wire_attributes(&stat, Qid { version: version(&stat), ..self.qid }))
+    }
+
+    /// Nothing is opened where that is not needed: a single name that is not followed leads nowhere else, and what is in
+    /// the mount of the root may be seen in any case.
+    fn attributes_of(&self, name: Name<'_>, request_mask: u64) -> Result<Attributes, Errno> {
+        if self.in_first_mount && self.file_type == FileType::Directory {
+            let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+            let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
+            let stat = rustix::fs::statx(self, name.as_bytes(), flags, mask).map_err(wire)?;
+            if self.export.is_in_first_mount(&stat) {
+                return Ok(wire_attributes(&stat, self.export.qid(&stat)?));
+            }
+        }
+        self.lookup(name)?.attributes(request_mask)
     }
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
@@ -352,6 +343,34 @@ impl Node for DirNode {
 fn born(stat: &Statx) -> Option<(i64, u32)> {
     let known = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
     known.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec))
+}
+
+/// What a client is told of a file.
+fn wire_attributes(stat: &Statx, qid: Qid) -> Attributes {
+    let seconds = |time: StatxTimestamp| time.tv_sec as u64;
+    let nanoseconds = |time: StatxTimestamp| u64::from(time.tv_nsec);
+    Attributes {
+        valid: valid(stat.stx_mask),
+        qid,
+        mode: stat.stx_mode.into(),
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        nlink: stat.stx_nlink.into(),
+        rdev: makedev(stat.stx_rdev_major, stat.stx_rdev_minor),
+        size: stat.stx_size,
+        blksize: stat.stx_blksize.into(),
+        blocks: stat.stx_blocks,
+        atime_sec: seconds(stat.stx_atime),
+        atime_nsec: nanoseconds(stat.stx_atime),
+        mtime_sec: seconds(stat.stx_mtime),
+        mtime_nsec: nanoseconds(stat.stx_mtime),
+        ctime_sec: seconds(stat.stx_ctime),
+        ctime_nsec: nanoseconds(stat.stx_ctime),
+        btime_sec: seconds(stat.stx_btime),
+        btime_nsec: nanoseconds(stat.stx_btime),
+        generation: 0,
+        data_version: 0,
+    }
 }
 
 /// The bits of `Rgetattr.valid` for those of `stx_mask`.
