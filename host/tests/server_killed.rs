@@ -1,66 +1,22 @@
 //! A server that is killed in the middle of writes: what it had acknowledged is there, as its next start shows.
 
 mod common;
+mod process_support;
 
 use std::{
     io::{self, Write},
-    os::unix::{net::UnixStream, process::ExitStatusExt},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    os::unix::net::UnixStream,
     sync::mpsc,
     thread,
     time::Duration,
 };
 
-use common::{Client, ROOT, Socket, encode, gated::until, receive, serving::PATIENCE};
+use common::{ROOT, encode, receive, serving::PATIENCE};
 use ninering_wire::{
     Frame, NOFID, NOTAG, Names, Rmessage, Str, Tmessage, VERSION_9P2000L,
     lopen::{RDWR, WRONLY},
 };
-
-/// `ninering serve` in a process of its own.
-struct Killable {
-    process: Child,
-    socket: PathBuf,
-}
-
-impl Killable {
-    fn start(directory: &Path) -> Self {
-        let socket = directory.join("socket");
-        let process = Command::new(env!("CARGO_BIN_EXE_ninering"))
-            .arg("serve")
-            .arg(format!("dir:{}", directory.join("export").display()))
-            .arg("--listen")
-            .arg(format!("unix://{}", socket.display()))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the command starts");
-        until(|| UnixStream::connect(&socket).is_ok());
-        Self { process, socket }
-    }
-
-    fn connect(&self) -> UnixStream {
-        let stream = UnixStream::connect(&self.socket).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time");
-        stream
-    }
-
-    /// Kills it, without a chance to end what it has begun.
-    fn kill(mut self) {
-        self.process.kill().expect("it runs");
-        let status = self.process.wait().expect("it is this process's child");
-        assert_eq!(status.signal(), Some(9), "it ended otherwise: {status}");
-    }
-}
-
-impl Drop for Killable {
-    fn drop(&mut self) {
-        // After a kill, it fails and does no harm; after a test that failed, nobody is to be left.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+use process_support::ServerProcess;
 
 /// A write, by which any part of it can be told from all others.
 #[derive(Clone, Copy)]
@@ -170,7 +126,7 @@ fn what_was_acknowledged_survives_a_kill() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::create_dir(directory.path().join("export")).unwrap();
     for round in 0..6 {
-        let server = Killable::start(directory.path());
+        let server = ServerProcess::start(directory.path());
         let stream = server.connect();
         let (progress, progressed) = mpsc::channel();
         let writing = thread::spawn(move || write_until_killed(stream, round, &progress));
@@ -183,9 +139,8 @@ fn what_was_acknowledged_survives_a_kill() {
         let acknowledged = writing.join().unwrap();
         assert!(acknowledged.synced > 0 && acknowledged.synced <= acknowledged.written.len());
 
-        let server = Killable::start(directory.path());
-        let mut client = Client::new(Socket(server.connect()));
-        client.begin();
+        let server = ServerProcess::start(directory.path());
+        let mut client = server.client();
         let written = client.contents(&format!("written{round}")).unwrap();
         for (number, record) in acknowledged.written.iter().enumerate() {
             let start = record.offset as usize;

@@ -66,6 +66,8 @@ impl Attacked {
     /// The same with other options.
     pub(crate) fn with<B: Backend>(backend: impl FnOnce(PathBuf) -> B, options: ServerOptions, limits: Limits) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // The first runtime of a process opens what the process keeps.
+        drop(tokio::runtime::Runtime::new().unwrap());
         let descriptors = open_descriptors();
         let outer = tempfile::tempdir().unwrap();
         fs::create_dir(outer.path().join("export")).unwrap();
@@ -177,7 +179,8 @@ impl Drop for Attacked {
         assert_eq!(fs::read(self.beside()).unwrap(), b"secret");
         let begin = Instant::now();
         while open_descriptors() != self.descriptors {
-            assert!(begin.elapsed() < PATIENCE, "{} descriptors, not {}", open_descriptors(), self.descriptors);
+            let left = fs::read_dir("/proc/self/fd").unwrap().flatten().map(|entry| fs::read_link(entry.path()));
+            assert!(begin.elapsed() < PATIENCE, "not {}: {:?}", self.descriptors, left.collect::<Vec<_>>());
             thread::yield_now();
         }
     }
