@@ -240,6 +240,16 @@ impl<R: Ring> Vfs<R> {
                 Last::Dot | Last::Parent => Err(if flags.exclusive { Errno::EEXIST } else { Errno::EISDIR }.into()),
             };
         }
+        // Who truncates mostly makes a new file, and then it is one flight instead of two.
+        if flags.truncate && self.session.is_ordered() {
+            let mut walker = Walker::new(&self.session, base.clone(), path.clone())?;
+            if let Last::Name { name, slash: false } = walker.take_last() {
+                match self.create(walker, name, flags, mode).await {
+                    Err(Error::Errno(Errno::EEXIST)) => {}
+                    result => return result,
+                }
+            }
+        }
         let mut walker = walker;
         for _ in 1..MOST_CREATE_ATTEMPTS {
             match self.open_or_create_once(walker, flags, mode).await {

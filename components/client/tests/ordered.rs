@@ -39,6 +39,17 @@ fn with_a_server_that_knows_visits_a_flight_is_one_message() {
     let (node, sent, _) = flights(&fixture, || fixture.open("a/new", CREATE));
     assert_eq!(sent, ["Tvisit"; 2], "to see whether it is there, and to make it");
     fixture.mount.close(node.unwrap());
+    let flags = OpenFlags { truncate: true, ..CREATE };
+    let (node, sent, _) = flights(&fixture, || fixture.open("a/other", flags));
+    assert_eq!(sent, ["Tvisit"], "a file that is to be empty is made first");
+    fixture.mount.close(node.unwrap());
+    let written = fixture.open("a/other", WRITE).unwrap();
+    fixture.write(written, 0, b"something").unwrap();
+    fixture.mount.close(written);
+    let (node, sent, _) = flights(&fixture, || fixture.open("a/other", flags));
+    assert_eq!(sent, ["Tvisit"; 2], "and opened if it is there");
+    fixture.mount.close(node.unwrap());
+    assert_eq!(fixture.stat("a/other", true).unwrap().size, 0);
     let (removed, sent, kicks) = flights(&fixture, || run!(fixture, unlink(0, "a/b/deep".into())));
     assert_eq!((removed, sent, kicks), (Ok(Value::None), vec!["Tvisit"], 1));
     assert_eq!(fixture.stat("a/b/deep", true).map(drop), errno(Errno::ENOENT).map(drop));
@@ -59,17 +70,24 @@ fn looking_at_a_path_is_one_flight() {
 }
 
 #[test]
-fn opening_and_making_take_one_flight_for_what_is_there_and_two_for_what_is_not() {
+fn opening_and_making_take_one_flight_where_it_is_as_expected_and_two_where_it_is_not() {
     let fixture = sample();
     let (node, sent, kicks) = flights(&fixture, || fixture.open("a/b/deep", READ).unwrap());
     assert_eq!((sent, kicks), (vec!["Twalk", "Tlopen"], 1));
     fixture.mount.close(node);
+    // A file that is to be kept is expected to be there, one that is to be emptied is not.
+    let (node, _, kicks) = flights(&fixture, || fixture.open("a/b/deep", CREATE).unwrap());
+    assert_eq!((fixture.ring.server().content("a/b/deep"), kicks), (Some(b"deep".to_vec()), 1));
+    fixture.mount.close(node);
+    let (node, _, kicks) = flights(&fixture, || fixture.open("a/b/kept", CREATE).unwrap());
+    assert_eq!((fixture.ring.server().exists("a/b/kept"), kicks), (true, 2));
+    fixture.mount.close(node);
     let truncate = OpenFlags { truncate: true, ..CREATE };
     let (node, _, kicks) = flights(&fixture, || fixture.open("a/b/deep", truncate).unwrap());
-    assert_eq!((fixture.ring.server().content("a/b/deep"), kicks), (Some(vec![]), 1));
+    assert_eq!((fixture.ring.server().content("a/b/deep"), kicks), (Some(vec![]), 2));
     fixture.mount.close(node);
     let (node, _, kicks) = flights(&fixture, || fixture.open("a/b/new", truncate).unwrap());
-    assert_eq!((fixture.ring.server().exists("a/b/new"), kicks), (true, 2));
+    assert_eq!((fixture.ring.server().exists("a/b/new"), kicks), (true, 1));
     fixture.mount.close(node);
     let exclusive = OpenFlags { exclusive: true, ..CREATE };
     let (node, sent, kicks) = flights(&fixture, || fixture.open("a/b/newer", exclusive).unwrap());
