@@ -16,7 +16,11 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use ninering_wire::{Errno, Frame, HEADER_LEN, Rmessage, TWRITE_LEN, Tmessage};
-use tokio::{sync::watch, task::spawn_blocking, time::timeout};
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
 use tracing::Instrument;
 
 use super::{
@@ -121,11 +125,19 @@ impl Connection {
                 tokio::join!(writing.outgoing.write_when_possible(), stopped);
             };
             let writing = AbortOnDrop(tokio::spawn(writing.in_current_span()));
-            match self.read(input, stopping).await {
-                Ok(()) => self.finish().await,
-                Err(violation) => {
-                    tracing::warn!(peer = %self.peer, "closed: the peer sent {violation}");
-                    self.tell_refused(Limit::Protocol);
+            let mut stopped = stopping.clone();
+            let drain = self.resources.limits().drain;
+            tokio::select! {
+                read = self.read(input, stopping) => match read {
+                    Ok(()) => self.finish().await,
+                    Err(violation) => {
+                        tracing::warn!(peer = %self.peer, "closed: the peer sent {violation}");
+                        self.tell_refused(Limit::Protocol);
+                    }
+                },
+                // While it waits for the peer to take replies, nothing is read that could tell.
+                () = async { let _ = stopped.changed().await; sleep(drain).await } => {
+                    tracing::warn!(peer = %self.peer, "closed with requests left: the peer did not take its replies");
                 }
             }
             self.outgoing.close();
