@@ -5,11 +5,12 @@ PROGRAMS := target/programs
 NINERING := target/release/ninering
 wasip1 = scripts/wasm-cargo wasm32-wasip1 --release --target-dir target/wasi
 
-.PHONY: help setup build programs demo test lint bench bench-server fuzz clean
+.PHONY: help setup build programs demo test lint conformance bench bench-server fuzz clean
 
 help:
 	@echo "make demo    build everything and run a program on a filesystem of its own"
 	@echo "make test    all tests"
+	@echo "make conformance   well-known suites through Linux's 9P client, all of each (as root; make test has a selection)"
 	@echo "make lint    formatting, clippy, documentation"
 	@echo "make bench   the table of ratios in README.md"
 	@echo "make bench-server   the server beside diod, unpfs and what the machine allows (needs a tmpfs on /dev/shm)"
@@ -37,6 +38,12 @@ test: programs
 	$(CARGO) test -p ninering-wire -p ninering-iter -p ninering-client
 	$(CARGO) build --release -p ninering
 	$(CARGO) test --release -p ninering -p ninering-hostile -p ninering-tests -p index -p fsprobe
+
+# A server alone serves as well, and is built in a minute.
+conformance:
+	@scripts/setup --conformance
+	$(CARGO) build --release -p ninering --no-default-features --features cli --target-dir target/server
+	tests/conformance/run --server target/server/release/ninering $(SUITES)
 
 lint:
 	$(CARGO) fmt --all --check
