@@ -13,6 +13,7 @@
 //! | [`server`] | the protocol engine for 9P2000.L, 9P2000.u and 9P2000 |
 //! | [`backend`] | what it serves: a host directory, a filesystem in memory |
 //! | [`listener`] | the same server for others: tcp and unix sockets |
+//! | [`message_log`] | the messages that pass, one line each |
 //! | [`metrics`] | what servers have done, in numbers |
 //! | [`source`] | all of these by name: `dir:`, `mem:`, `tcp://`, `unix://` |
 //!
@@ -23,6 +24,7 @@ pub mod backend;
 pub mod device;
 pub mod lease;
 pub mod listener;
+pub mod message_log;
 pub mod metrics;
 #[cfg(feature = "mount")]
 pub mod mount;

@@ -134,6 +134,7 @@ pub(super) fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
     });
     // A request that nobody waits for any more may never end, such as one of a filesystem that lost its disk.
     runtime.shutdown_background();
+    observing.end();
     outcome
 }
 
