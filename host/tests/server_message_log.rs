@@ -18,7 +18,7 @@ use ninering::{
     server::{Observers, Server, ServerOptions},
 };
 use ninering_wire::{
-    Errno, Lock, LockType, NOFID, Names, SetAttributes, Str, Tmessage,
+    Errno, Inner, Lock, LockType, NOFID, NOTAG, Names, SetAttributes, Str, Tmessage,
     legacy::{self, Plan9, Unix, UnixOnly},
     lopen::{CREATE, RDWR},
     setattr,
@@ -133,6 +133,13 @@ fn requests() -> Vec<Vec<u8>> {
         Tmessage::Tremove { fid },
     ];
     let mut requests: Vec<_> = messages.iter().map(|message| encode(1, message, &[])).collect();
+    let names = Names::collect([bad]).unwrap();
+    let mut visit = encode(NOTAG, &Tmessage::Tunlinkat { dirfid: NOFID, name, flags: 0 }, &[]);
+    for _ in 0..3 {
+        let tag = if visit.len() < 100 { NOTAG } else { 1 };
+        visit = encode(tag, &Tmessage::Tvisit { fid, newfid: NOFID, names, message: Inner(&visit) }, &[]);
+        requests.push(visit.clone());
+    }
     let mut buffer = [0; 4096];
     let stat = legacy::Stat::<Unix> { name, uid: bad, extension: UnixOnly::new(long), ..legacy::Stat::unchanged() };
     let older: [legacy::Tmessage<'_, Unix>; 4] = [
@@ -179,7 +186,8 @@ fn whatever_is_sent_is_one_line_without_control_characters() {
     let lines: Vec<_> = text.lines().collect();
     assert!(lines.iter().all(|line| line.len() < 8192), "no line is endless");
     assert!(lines.iter().all(|line| line.starts_with('#') || line.contains(" s1 ")), "a name begins no line");
-    for name in ["Twalk(", "Tlock(", "Twstat(", "Topen(fid=9, mode=OEXEC|OTRUNC|OCEXEC|ORCLOSE|OAPPEND|0xc)", "type 5("] {
+    for name in ["Twalk(", "Tlock(", "Twstat(", "Topen(fid=9, mode=OEXEC|OTRUNC|OCEXEC|ORCLOSE|OAPPEND|0xc)", "type 5("]
+    {
         assert!(text.contains(name), "{name}");
     }
     assert_eq!(lines.len(), sent + 4);

@@ -144,6 +144,17 @@ fn write_request(out: &mut Formatter<'_>, message: &Tmessage<'_>) -> fmt::Result
         Tmessage::Twalk { fid, newfid, ref names } => {
             write!(out, "{name}(fid={fid}, newfid={newfid}, names={})", List(names))
         }
+        Tmessage::Tvisit { fid, newfid, ref names, message } => {
+            write!(out, "{name}(fid={fid}, newfid={}, names={}, ", OrNone(newfid), List(names))?;
+            match message.decode() {
+                // One within another is refused, and could be repeated without end.
+                Err(_) | Ok(Tmessage::Tvisit { .. }) => write!(out, "{} bytes)", message.0.len()),
+                Ok(message) => {
+                    write_request(out, &message)?;
+                    out.write_str(")")
+                }
+            }
+        }
     }
 }
 
@@ -177,6 +188,17 @@ fn write_reply(out: &mut Formatter<'_>, message: &Rmessage<'_>) -> fmt::Result {
         Rmessage::Rgetlock { lock } => write!(out, "{}", ShownLock(lock)),
         Rmessage::Rversion { msize, version } => write!(out, "{msize}, {}", Quoted(version)),
         Rmessage::Rwalk { ref qids } => write!(out, "{}", List(qids)),
+        Rmessage::Rvisit { ref qids, message } => {
+            write!(out, "{}", List(qids))?;
+            match (message.0, message.decode()) {
+                ([], _) => Ok(()),
+                (_, Ok(message)) if !matches!(message, Rmessage::Rvisit { .. }) => {
+                    out.write_str(", ")?;
+                    write_reply(out, &message)
+                }
+                (bytes, _) => write!(out, ", {} bytes", bytes.len()),
+            }
+        }
         Rmessage::Rwrite { count } => write!(out, "{count}"),
         Rmessage::Rrename {}
         | Rmessage::Rsetattr {}

@@ -237,7 +237,8 @@ impl Watched<'_> {
             | kind::TAUTH
             | kind::TWALK
             | kind::TCLUNK
-            | kind::TREMOVE => self.watch.count_fids(|| session.fid_count()),
+            | kind::TREMOVE
+            | kind::TVISIT => self.watch.count_fids(|| session.fid_count()),
             _ => {}
         }
         self.tell(error, reply, reply_len);
@@ -285,6 +286,7 @@ mod kind {
     pub(super) const TWALK: u8 = 110;
     pub(super) const TCLUNK: u8 = 120;
     pub(super) const TREMOVE: u8 = 122;
+    pub(super) const TVISIT: u8 = 200;
 }
 
 fn kind(message: &[u8]) -> u8 {
