@@ -2,7 +2,8 @@
 //!
 //! The servers: `ninering serve`, diod and unpfs where they are installed, and the *limit*, a program of this one's own
 //! that answers the same messages and does nothing but move the bytes (`limit`). The machine's noise meets all
-//! of them alike: each round runs every server once on every row, and of each row the median over the rounds counts.
+//! of them alike: each round runs every server once on every row, each time another one first, and of each row the
+//! median over the rounds counts (or the best, `--best`).
 //! Beside operations a second it tells the processor time that a server takes for one, which depends on noise less.
 //!
 //! `server` starts the servers, `connection` speaks 9P on a socket, `operation` says what is measured as messages, `load` keeps
@@ -47,6 +48,9 @@ struct Arguments {
     /// How long one run of a row is.
     #[arg(long, default_value_t = 200, value_name = "MILLISECONDS")]
     time: u64,
+    /// Of the rounds take the best instead of the median: for a machine that is busy with other things too.
+    #[arg(long)]
+    best: bool,
     /// Only rows whose name contains this; can be given several times.
     #[arg(long)]
     row: Vec<String>,
@@ -86,10 +90,11 @@ fn main() -> Result<()> {
     }
     let chosen = |name: &str| arguments.row.is_empty() || arguments.row.iter().any(|part| name.contains(part));
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| chosen(kind.name())).collect();
-    let mut table = Table::default();
+    let mut table = Table::new(arguments.best);
     for round in 0..arguments.rounds {
         for (&transport, &connections, &depth) in combinations(&arguments) {
             for &kind in &kinds {
+                servers.rotate_left(1);
                 for running in &mut servers {
                     let case = table::Case { kind, transport, connections, depth };
                     let server = running.server();

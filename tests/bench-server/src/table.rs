@@ -33,18 +33,24 @@ impl fmt::Display for Case {
 }
 
 /// All that was measured.
-#[derive(Default)]
 pub(crate) struct Table {
+    /// Do the best rounds count, and not the middle ones?
+    best: bool,
     measured: BTreeMap<Case, BTreeMap<Server, Vec<Measured>>>,
 }
 
 impl Table {
+    /// An empty one.
+    pub(crate) fn new(best: bool) -> Self {
+        Self { best, measured: BTreeMap::new() }
+    }
+
     /// Adds the result of one run.
     pub(crate) fn add(&mut self, case: Case, server: Server, measured: Measured) {
         self.measured.entry(case).or_default().entry(server).or_default().push(measured);
     }
 
-    /// Prints the medians, and a summary of their ratios.
+    /// Prints what counts of each line, and a summary of the ratios.
     pub(crate) fn print(&self) {
         println!("Operations a second (processor time of the server for one, in µs); 'a × b': a connections, b deep.");
         println!();
@@ -55,10 +61,10 @@ impl Table {
         for (case, servers) in &self.measured {
             let show = |server| {
                 let shown = |Measured { rate, cost }| format!("{rate:.0} ({cost:.1})");
-                median_of(servers, server).map_or("–".to_owned(), shown)
+                self.figure(servers, server).map_or("–".to_owned(), shown)
             };
             let [ours, diod, unpfs, limit] = [Server::Ninering, Server::Diod, Server::Unpfs, Server::Limit].map(show);
-            let ratios = Ratios::of(servers);
+            let ratios = self.ratios(servers);
             let figure = |ratio: Option<f64>| ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
             let (faster, of_limit, cheaper) = (figure(ratios.faster), figure(ratios.of_limit), figure(ratios.cheaper));
             let verdict = ratios.verdict(case.kind);
@@ -76,7 +82,7 @@ impl Table {
         println!("| --- | ---: | ---: | ---: |");
         for kind in Kind::ALL {
             let lines: Vec<_> =
-                self.measured.iter().filter(|(case, _)| case.kind == kind).map(|(_, line)| Ratios::of(line)).collect();
+                self.measured.iter().filter(|(case, _)| case.kind == kind).map(|(_, line)| self.ratios(line)).collect();
             let spread = |of: fn(&Ratios) -> Option<f64>| {
                 let mut ratios: Vec<_> = lines.iter().filter_map(of).collect();
                 ratios.sort_by(f64::total_cmp);
@@ -96,6 +102,36 @@ impl Table {
     }
 }
 
+impl Table {
+    fn ratios(&self, servers: &BTreeMap<Server, Vec<Measured>>) -> Ratios {
+        let of = |server| self.figure(servers, server);
+        let peers = || [Server::Diod, Server::Unpfs].into_iter().filter_map(of);
+        let best = peers().map(|peer| peer.rate).max_by(f64::total_cmp);
+        let cheapest = peers().map(|peer| peer.cost).min_by(f64::total_cmp);
+        let ours = of(Server::Ninering);
+        let ratio = |above: Option<f64>, below: Option<f64>| Some(above? / below?);
+        Ratios {
+            faster: ratio(ours.map(|ours| ours.rate), best),
+            of_limit: ratio(ours.map(|ours| ours.rate), of(Server::Limit).map(|limit| limit.rate)),
+            cheaper: ratio(cheapest, ours.map(|ours| ours.cost)),
+        }
+    }
+
+    /// What counts of a server's runs.
+    fn figure(&self, servers: &BTreeMap<Server, Vec<Measured>>, server: Server) -> Option<Measured> {
+        let runs = servers.get(&server)?;
+        let sorted = |of: fn(&Measured) -> f64| {
+            let mut values: Vec<_> = runs.iter().map(of).collect();
+            values.sort_by(f64::total_cmp);
+            values
+        };
+        let (rates, costs) = (sorted(|run| run.rate), sorted(|run| run.cost));
+        let middle = runs.len() / 2;
+        let (rate, cost) = if self.best { (rates.last()?, costs.first()?) } else { (&rates[middle], &costs[middle]) };
+        Some(Measured { rate: *rate, cost: *cost })
+    }
+}
+
 /// How a line's figures compare.
 struct Ratios {
     /// The server's operations a second to the best peer's.
@@ -107,20 +143,6 @@ struct Ratios {
 }
 
 impl Ratios {
-    fn of(servers: &BTreeMap<Server, Vec<Measured>>) -> Self {
-        let of = |server| median_of(servers, server);
-        let peers = || [Server::Diod, Server::Unpfs].into_iter().filter_map(of);
-        let best = peers().map(|peer| peer.rate).max_by(f64::total_cmp);
-        let cheapest = peers().map(|peer| peer.cost).min_by(f64::total_cmp);
-        let ours = of(Server::Ninering);
-        let ratio = |above: Option<f64>, below: Option<f64>| Some(above? / below?);
-        Self {
-            faster: ratio(ours.map(|ours| ours.rate), best),
-            of_limit: ratio(ours.map(|ours| ours.rate), of(Server::Limit).map(|limit| limit.rate)),
-            cheaper: ratio(cheapest, ours.map(|ours| ours.cost)),
-        }
-    }
-
     fn verdict(&self, kind: Kind) -> &'static str {
         let goal = if kind.is_data() { GOALS.1 } else { GOALS.0 };
         match (self.faster, self.of_limit) {
@@ -130,17 +152,4 @@ impl Ratios {
             _ => "missed",
         }
     }
-}
-
-fn median_of(servers: &BTreeMap<Server, Vec<Measured>>, server: Server) -> Option<Measured> {
-    servers.get(&server).map(|runs| medians(runs))
-}
-
-fn medians(runs: &[Measured]) -> Measured {
-    let median = |of: fn(&Measured) -> f64| {
-        let mut values: Vec<_> = runs.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    Measured { rate: median(|run| run.rate), cost: median(|run| run.cost) }
 }
