@@ -337,6 +337,21 @@ fn a_panic_on_the_reading_task_costs_one_request() {
 }
 
 #[test]
+fn a_shutdown_does_not_wait_for_what_never_ends() {
+    let gate = Gated::default();
+    let (mut serving, resources) = serving(gate.clone(), Limits { drain: SHORT, ..Limits::default() });
+    let mut connection = begun(&serving, "slow");
+    send(&mut connection, 1, &READ);
+    gate.until_waiting(1);
+    serving.stop();
+    assert!(is_closed(&mut connection));
+    until(|| resources.usage().connections == 0);
+    // The backend's call has a thread still, which the runtime waits for when it is dropped.
+    gate.release();
+    serving.ended();
+}
+
+#[test]
 fn peers_of_unix_sockets_are_known() {
     let directory = tempfile::tempdir().unwrap();
     let address = Address::Unix(directory.path().join("socket"));

@@ -7,6 +7,7 @@ use ninering::{
     listener::{Address, AddressError, Listener, Resources},
     server::{Dialect, Server, ServerOptions},
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -100,6 +101,7 @@ A second one ends it at once.";
 
 pub(super) fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let addresses = arguments.addresses()?;
+    raise_descriptor_limit();
     let resources = Resources::new(arguments.limits.limits());
     let observing = arguments.observing.observing()?;
     let dialects = arguments.dialects.iter().copied().collect();
@@ -136,6 +138,15 @@ pub(super) fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
     runtime.shutdown_background();
     observing.end();
     outcome
+}
+
+/// Lets this process have as many descriptors as it may: each fid of a directory has one or two. (The usual limit is low for
+/// the sake of programs that use `select`.)
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "cannot raise the limit of open descriptors");
+    }
 }
 
 /// Serves until a signal comes, or the last client that there can be is gone.

@@ -21,12 +21,13 @@ mod stream;
 mod thread;
 mod watchdog;
 
-use std::{io, os::fd::OwnedFd, sync::Arc};
+use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use socket2::{Domain, SockAddr, Socket};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
     task::{JoinError, JoinSet},
+    time::timeout,
 };
 
 use self::{
@@ -41,6 +42,9 @@ pub use self::{
     resources::{Resources, Usage},
 };
 use crate::server::{Limit, Peer, Server};
+
+/// How long after [`Limits::drain`] connections may take to close.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A socket that clients can connect to, or a client that is connected already.
 #[derive(Debug)]
@@ -206,8 +210,15 @@ impl Listener {
         // Removes a Unix socket's file, so that nobody connects who would not be served.
         drop(acceptor);
         drop(stop);
-        while let Some(ended) = serving.connections.join_next().await {
-            note_end(ended);
+        let given_up = serving.resources.limits().drain + LAST_WORDS;
+        let drained = async {
+            while let Some(ended) = serving.connections.join_next().await {
+                note_end(ended);
+            }
+        };
+        if timeout(given_up, drained).await.is_err() {
+            // Such as one of a filesystem that lost its disk, which nothing can end.
+            tracing::warn!(connections = serving.connections.len(), "given up: their requests don't come to an end");
         }
         Ok(())
     }
