@@ -476,6 +476,93 @@ fn an_aname_chooses_the_export() {
     client.attach(ROOT, "only").unwrap();
 }
 
+/// What is in memory is checked by its own code; root need not run that.
+#[test]
+fn memory_has_permissions_too() {
+    let export = Export::new(Arc::new(MemBackend::default()), users());
+    let server = Server::with_exports(vec![export], ServerOptions::default()).unwrap();
+    let user = |uid| {
+        let mut client = Client::new(Direct { session: Arc::new(server.session()), space: None });
+        client.version(1 << 20).unwrap();
+        attach(&mut client, ROOT, uid, "").unwrap();
+        client
+    };
+    let (mut root, mut alice, mut bob) = (user(0), user(ALICE), user(BOB));
+    let set = |client: &mut Client, path: &str, changes: SetAttributes| {
+        let fid = client.at(path).unwrap();
+        client.setattr(fid, changes)
+    };
+    let to = |valid| SetAttributes { valid, ..SetAttributes::default() };
+    let mode = |mode| SetAttributes { mode, ..to(setattr::MODE) };
+
+    assert_eq!(alice.mkdir("", "x"), Err(Errno::EACCES), "the root directory is root's");
+    root.mkdir("", "tmp").unwrap();
+    set(&mut root, "tmp", mode(0o1777)).unwrap();
+    alice.make("tmp", "file", b"hers");
+    let made = alice.stat("tmp/file").unwrap();
+    assert_eq!((made.uid, made.gid), (ALICE, NOBODY));
+    // Owner, group, others.
+    assert_eq!(bob.contents("tmp/file").unwrap(), b"hers");
+    assert_eq!(bob.open("tmp/file", WRONLY), Err(Errno::EACCES));
+    set(&mut alice, "tmp/file", mode(0o060)).unwrap();
+    assert_eq!(alice.open("tmp/file", RDONLY), Err(Errno::EACCES), "the owner is no other, nor the group");
+    assert_eq!(bob.contents("tmp/file").unwrap(), b"hers", "both have the group of who is unknown");
+    assert_eq!(root.contents("tmp/file").unwrap(), b"hers");
+    // A sticky directory, and others' entries.
+    assert_eq!(bob.unlink("tmp", "file", 0), Err(Errno::EPERM));
+    assert_eq!(bob.rename("tmp", "file", "tmp", "his"), Err(Errno::EPERM));
+    bob.make("tmp", "his", b"");
+    assert_eq!(bob.rename("tmp", "his", "tmp", "file"), Err(Errno::EPERM));
+    bob.link("tmp/file", "tmp", "link").unwrap();
+    assert_eq!(bob.unlink("tmp", "link", 0), Err(Errno::EPERM));
+    // What is the owner's, and what is root's.
+    for changes in [mode(0o777), to(setattr::MTIME | setattr::MTIME_SET), to(setattr::UID), to(setattr::GID)] {
+        assert_eq!(set(&mut bob, "tmp/file", changes), Err(Errno::EPERM), "{:#x}", changes.valid);
+    }
+    set(&mut bob, "tmp/file", to(setattr::SIZE | setattr::MTIME)).unwrap();
+    set(&mut bob, "tmp/file", to(setattr::ATIME | setattr::MTIME)).unwrap();
+    let give = SetAttributes { uid: BOB, ..to(setattr::UID) };
+    assert_eq!(set(&mut alice, "tmp/file", give), Err(Errno::EPERM));
+    set(&mut alice, "tmp/file", mode(0o000)).unwrap();
+    assert_eq!(set(&mut alice, "tmp/file", to(setattr::SIZE)), Err(Errno::EACCES));
+    set(&mut root, "tmp/file", give).unwrap();
+    let fid = alice.at("tmp").unwrap();
+    assert_eq!(alice.mknod(fid, b"null", mode::IFCHR | 0o666, (1, 3)), Err(Errno::EPERM));
+    alice.mknod(fid, b"fifo", mode::IFIFO | 0o644, (0, 0)).unwrap();
+    // Who is not in the group makes nothing set-group-id for it.
+    set(&mut root, "tmp/fifo", SetAttributes { gid: 5, ..to(setattr::GID) }).unwrap();
+    set(&mut alice, "tmp/fifo", mode(0o2755)).unwrap();
+    assert_eq!(alice.stat("tmp/fifo").unwrap().mode & 0o7777, 0o755);
+    // What is made is open, whatever its permissions.
+    let file = alice.create("tmp", "closed", RDWR, 0o000).unwrap();
+    alice.write(file, 0, b"x").unwrap();
+    alice.setattr(file, SetAttributes { size: 3, ..to(setattr::SIZE) }).unwrap();
+    assert_eq!(alice.read(file, 0, 9).unwrap(), b"x\0\0");
+    assert_eq!(alice.open("tmp/closed", RDONLY), Err(Errno::EACCES));
+    // A directory that may not be searched.
+    alice.mkdir("tmp", "home").unwrap();
+    alice.make("tmp/home", "file", b"");
+    set(&mut alice, "tmp/home", mode(0o600)).unwrap();
+    for (client, listed) in [(&mut alice, Ok(())), (&mut bob, Err(Errno::EACCES))] {
+        let home = client.at("tmp/home").unwrap();
+        assert_eq!(client.walk(home, fresh(), &["file"]), Err(Errno::EACCES));
+        assert_eq!(client.mkdir_in(home, b"new", 0o755), Err(Errno::EACCES));
+        assert_eq!(client.lopen(home, RDONLY).map(drop), listed);
+    }
+    // Attributes.
+    let set_xattr = |client: &mut Client, name: &[u8]| {
+        let fid = client.at("tmp/his").unwrap();
+        client.done(&Tmessage::Txattrcreate { fid, name: Str(name), size: 1, flags: 0 })?;
+        client.write(fid, 0, b"1")?;
+        client.clunk(fid)
+    };
+    assert_eq!(set_xattr(&mut bob, b"user.x"), Ok(()));
+    assert_eq!(set_xattr(&mut alice, b"user.x"), Err(Errno::EACCES));
+    assert_eq!(set_xattr(&mut bob, b"trusted.x"), Err(Errno::EPERM));
+    assert_eq!(set_xattr(&mut bob, b"security.capability"), Err(Errno::EPERM));
+    assert_eq!(set_xattr(&mut root, b"trusted.x"), Ok(()));
+}
+
 #[test]
 fn exports_that_cannot_be_are_refused() {
     let export = |name: &str| {

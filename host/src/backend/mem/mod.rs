@@ -4,13 +4,11 @@
 //! special files as plain inodes, permissions, owners, times and extended attributes, and rename, unlink and link as
 //! POSIX has them.
 //!
-//! What it does not do: *enforce* permissions. It records who owns a file and what its mode is, but whoever has
-//! attached may do anything: it belongs to the process that it lives in. The one thing that it derives from a user is
-//! that set-id bits go when somebody other than user 0 writes to a file. POSIX ACLs are kept for a client that goes by
-//! them; here they are attributes like others, and new files inherit none.
+//! It checks permissions itself (`permission`), those of who attached with credentials. Whoever attached without may do
+//! anything: it belongs to the process that it lives in.
 //!
 //! Where to look: `data` (a file's bytes), `directory` (entries), `inode` (what both hang on, attributes), `node` (the
-//! operations), `rename` (the one that takes more than two locks), `space` (limits), `xattr` (extended attributes).
+//! operations), `permission` (who may do them), `rename` (the one that takes more than two locks), `space` (limits), `xattr` (extended attributes).
 //!
 //! # Locks
 //! In this order, and never two of a kind but as said: the lock of renames across directories; directories, from the
@@ -21,6 +19,7 @@ mod data;
 mod directory;
 mod inode;
 mod node;
+mod permission;
 mod rename;
 mod space;
 mod xattr;
@@ -33,6 +32,7 @@ use parking_lot::Mutex;
 use self::{
     inode::{Content, Inode},
     node::MemNode,
+    permission::Actor,
     space::Space,
 };
 use super::{Backend, NodeRef, User};
@@ -83,9 +83,13 @@ impl Default for MemBackend {
 impl Backend for MemBackend {
     fn attach(&self, user: &User, aname: &[u8]) -> Result<NodeRef, Errno> {
         match aname {
-            b"" | b"/" => Ok(MemNode::shared(Arc::clone(&self.root), user.uid.unwrap_or(0))),
+            b"" | b"/" => Ok(MemNode::shared(Arc::clone(&self.root), Actor::new(user))),
             _ => Err(Errno::ENOENT),
         }
+    }
+
+    fn checks_permissions(&self) -> bool {
+        true
     }
 
     fn never_waits(&self) -> bool {

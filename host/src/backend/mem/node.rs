@@ -11,6 +11,7 @@ use ninering_wire::{
 use super::{
     directory::Directory,
     inode::{Content, Inode, LINK_MAX, Time},
+    permission::{Actor, READ, SEARCH, WRITE},
     rename,
 };
 use crate::{
@@ -21,13 +22,12 @@ use crate::{
 /// A file, as one user reached it.
 pub(super) struct MemNode {
     inode: Arc<Inode>,
-    /// Who owns what is made through it.
-    uid: u32,
+    actor: Actor,
 }
 
 impl MemNode {
-    pub(super) fn shared(inode: Arc<Inode>, uid: u32) -> NodeRef {
-        Arc::new(Self { inode, uid })
+    pub(super) fn shared(inode: Arc<Inode>, actor: Actor) -> NodeRef {
+        Arc::new(Self { inode, actor })
     }
 
     /// The inode of a node that is said to be of the same filesystem; `EXDEV` where it is not.
@@ -47,9 +47,11 @@ impl MemNode {
     ) -> Result<Arc<Inode>, Errno> {
         let mut directory = self.inode.directory()?.write();
         directory.check_there()?;
+        self.actor.check(&self.inode, SEARCH)?;
         if directory.get(name).is_some() {
             return Err(Errno::EEXIST);
         }
+        self.actor.check_make(&self.inode)?;
         self.make_in(&mut directory, name, content()?, mode, gid)
     }
 
@@ -63,10 +65,37 @@ impl MemNode {
         gid: u32,
     ) -> Result<Arc<Inode>, Errno> {
         let is_directory = matches!(content, Content::Directory(_));
-        let inode = self.inode.new_child(content, mode, self.uid, gid)?;
+        let inode = self.inode.new_child(content, mode, self.actor.uid(), self.actor.group(gid))?;
+        if !is_directory {
+            let mut stored = inode.stored.lock();
+            stored.mode = stored.mode & IFMT | self.actor.mode(stored.mode, stored.gid);
+        }
         directory.insert(name, Arc::clone(&inode), &self.inode.filesystem.space)?;
         self.inode.entry_changed(is_directory.into());
         Ok(inode)
+    }
+
+    /// Opens it for who may.
+    fn open_permitted(&self, flags: u32) -> Result<OpenRef, Errno> {
+        let access = flags & lopen::ACCMODE;
+        let truncates = flags & lopen::TRUNC != 0;
+        match &self.inode.content {
+            Content::Symlink(_) => return Err(Errno::ELOOP),
+            Content::Special(_) => return Err(Errno::ENXIO),
+            Content::Directory(_) if access != lopen::RDONLY || truncates || flags & lopen::CREATE != 0 => {
+                return Err(Errno::EISDIR);
+            }
+            Content::File(_) if flags & lopen::DIRECTORY != 0 => return Err(Errno::ENOTDIR),
+            Content::File(data) if truncates => {
+                let mut data = data.write();
+                data.resize(0, &self.inode.filesystem.space);
+                self.inode.count_change();
+                self.inode.stored.lock().modified();
+            }
+            Content::Directory(_) | Content::File(_) => {}
+        }
+        let append = flags & lopen::APPEND != 0;
+        Ok(Arc::new(MemFile { inode: Arc::clone(&self.inode), append, privileged: self.actor.is_root() }))
     }
 }
 
@@ -77,13 +106,14 @@ impl Node for MemNode {
 
     fn lookup(&self, name: Name<'_>) -> Result<NodeRef, Errno> {
         let directory = self.inode.directory()?.read();
+        self.actor.check(&self.inode, SEARCH)?;
         let inode = directory.get(name).ok_or(Errno::ENOENT)?;
-        Ok(Self::shared(Arc::clone(inode), self.uid))
+        Ok(Self::shared(Arc::clone(inode), self.actor.clone()))
     }
 
     /// The directory that it is in, and not only was when it was reached.
     fn parent(&self) -> Option<NodeRef> {
-        self.inode.parent().map(|parent| Self::shared(parent, self.uid))
+        self.inode.parent().map(|parent| Self::shared(parent, self.actor.clone()))
     }
 
     fn attributes(&self, _request_mask: u64) -> Result<Attributes, Errno> {
@@ -92,6 +122,7 @@ impl Node for MemNode {
 
     fn set_attributes(&self, changes: &SetAttributes) -> Result<(), Errno> {
         let asked = |bit| changes.valid & bit != 0;
+        self.actor.check_change(&self.inode, changes)?;
         let resized = asked(setattr::SIZE);
         if resized {
             match &self.inode.content {
@@ -109,15 +140,16 @@ impl Node for MemNode {
         if resized {
             stored.mtime = now;
         }
-        if asked(setattr::UID) {
+        // !0 stands for "as it is", as in chown(2).
+        if asked(setattr::UID) && changes.uid != !0 {
             stored.uid = changes.uid;
         }
-        if asked(setattr::GID) {
+        if asked(setattr::GID) && changes.gid != !0 {
             stored.gid = changes.gid;
         }
         if asked(setattr::MODE) {
-            stored.mode = stored.mode & mode::IFMT | changes.mode & mode::PERMISSIONS;
-        } else if asked(setattr::UID | setattr::GID) && !self.inode.is_directory() || resized && self.uid != 0 {
+            stored.mode = stored.mode & mode::IFMT | self.actor.mode(changes.mode, stored.gid);
+        } else if asked(setattr::UID | setattr::GID) && !self.inode.is_directory() || resized && !self.actor.is_root() {
             stored.drop_set_ids();
         }
         let given = |seconds: u64, nanoseconds| Time { seconds: seconds as i64, nanoseconds };
@@ -138,37 +170,35 @@ impl Node for MemNode {
         if access == lopen::ACCMODE {
             return Err(Errno::EINVAL);
         }
+        let reads = if access == lopen::WRONLY { 0 } else { READ };
         let truncates = flags & lopen::TRUNC != 0;
-        match &self.inode.content {
-            Content::Symlink(_) => return Err(Errno::ELOOP),
-            Content::Special(_) => return Err(Errno::ENXIO),
-            Content::Directory(_) if access != lopen::RDONLY || truncates || flags & lopen::CREATE != 0 => {
-                return Err(Errno::EISDIR);
-            }
-            Content::File(_) if flags & lopen::DIRECTORY != 0 => return Err(Errno::ENOTDIR),
-            Content::File(data) if truncates => {
-                let mut data = data.write();
-                data.resize(0, &self.inode.filesystem.space);
-                self.inode.count_change();
-                self.inode.stored.lock().modified();
-            }
-            Content::Directory(_) | Content::File(_) => {}
-        }
-        let append = flags & lopen::APPEND != 0;
-        Ok(Arc::new(MemFile { inode: Arc::clone(&self.inode), append, privileged: self.uid == 0 }))
+        let writes = if access != lopen::RDONLY || truncates { WRITE } else { 0 };
+        self.actor.check(&self.inode, reads | writes)?;
+        self.open_permitted(flags)
     }
 
     fn create(&self, name: Name<'_>, flags: u32, mode: u32, gid: u32) -> Result<(NodeRef, OpenRef), Errno> {
+        if flags & lopen::ACCMODE == lopen::ACCMODE {
+            return Err(Errno::EINVAL);
+        }
         let mut directory = self.inode.directory()?.write();
         directory.check_there()?;
+        self.actor.check(&self.inode, SEARCH)?;
+        let mut is_new = false;
         let inode = match directory.get(name) {
             Some(_) if flags & lopen::EXCL != 0 => return Err(Errno::EEXIST),
             Some(inode) => Arc::clone(inode),
-            None => self.make_in(&mut directory, name, Content::file(), IFREG | mode & mode::PERMISSIONS, gid)?,
+            None => {
+                self.actor.check_make(&self.inode)?;
+                is_new = true;
+                self.make_in(&mut directory, name, Content::file(), IFREG | mode & mode::PERMISSIONS, gid)?
+            }
         };
         drop(directory);
-        let node = Self { inode, uid: self.uid };
-        let file = node.open(flags | lopen::CREATE)?;
+        let node = Self { inode, actor: self.actor.clone() };
+        // Whoever makes a file has it open, whatever its permissions are.
+        let flags = flags | lopen::CREATE;
+        let file = if is_new { node.open_permitted(flags)? } else { node.open(flags)? };
         Ok((Arc::new(node), file))
     }
 
@@ -196,6 +226,9 @@ impl Node for MemNode {
             IFDIR => return Err(Errno::EPERM),
             _ => return Err(Errno::EINVAL),
         };
+        if matches!(kind, IFCHR | IFBLK) {
+            self.actor.check_devices()?;
+        }
         Ok(self.make(name, || Ok(content), kind | permissions, gid)?.qid())
     }
 
@@ -213,9 +246,11 @@ impl Node for MemNode {
         }
         let mut directory = self.inode.directory()?.write();
         directory.check_there()?;
+        self.actor.check(&self.inode, SEARCH)?;
         if directory.get(name).is_some() {
             return Err(Errno::EEXIST);
         }
+        self.actor.check_make(&self.inode)?;
         let mut stored = file.stored.lock();
         match stored.nlink {
             // Removed for good, though still open.
@@ -233,12 +268,14 @@ impl Node for MemNode {
     }
 
     fn rename(&self, name: Name<'_>, new_directory: &dyn Node, new_name: Name<'_>) -> Result<(), Errno> {
-        rename::rename(&self.inode, name, self.same_filesystem(new_directory)?, new_name)
+        rename::rename(&self.actor, &self.inode, name, self.same_filesystem(new_directory)?, new_name)
     }
 
     fn unlink(&self, name: Name<'_>, directory: bool) -> Result<(), Errno> {
         let mut entries = self.inode.directory()?.write();
+        self.actor.check(&self.inode, SEARCH)?;
         let inode = Arc::clone(entries.get(name).ok_or(Errno::ENOENT)?);
+        self.actor.check_remove(&self.inode, &inode)?;
         match inode.directory() {
             Ok(_) if !directory => return Err(Errno::EISDIR),
             Err(_) if directory => return Err(Errno::ENOTDIR),
@@ -261,18 +298,21 @@ impl Node for MemNode {
     }
 
     fn xattr(&self, name: XattrName<'_>) -> Result<Vec<u8>, Errno> {
+        self.actor.check_xattr(&self.inode, name, false)?;
         self.inode.xattr(name)
     }
 
     fn list_xattrs(&self) -> Result<Vec<u8>, Errno> {
-        Ok(self.inode.xattr_names())
+        Ok(self.inode.xattr_names(|name| self.actor.sees_xattr(name)))
     }
 
     fn set_xattr(&self, name: XattrName<'_>, value: &[u8], flags: u32) -> Result<(), Errno> {
+        self.actor.check_xattr(&self.inode, name, true)?;
         self.inode.set_xattr(name, value, flags)
     }
 
     fn remove_xattr(&self, name: XattrName<'_>) -> Result<(), Errno> {
+        self.actor.check_xattr(&self.inode, name, true)?;
         self.inode.remove_xattr(name)
     }
 
@@ -315,6 +355,19 @@ impl OpenFile for MemFile {
             stored.drop_set_ids();
         }
         Ok(count)
+    }
+
+    fn set_size(&self, size: u64) -> Result<(), Errno> {
+        let Content::File(data) = &self.inode.content else { return Err(Errno::EINVAL) };
+        let mut data = data.write();
+        data.resize(size, &self.inode.filesystem.space);
+        self.inode.count_change();
+        let mut stored = self.inode.stored.lock();
+        stored.modified();
+        if !self.privileged {
+            stored.drop_set_ids();
+        }
+        Ok(())
     }
 
     fn read_directory(&self, offset: u64, take: &mut dyn FnMut(Entry<'_>) -> bool) -> Result<(), Errno> {

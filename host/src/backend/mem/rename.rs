@@ -8,23 +8,40 @@ use parking_lot::RwLockWriteGuard;
 use super::{
     directory::Directory,
     inode::{Inode, Time},
+    permission::{Actor, SEARCH, WRITE},
 };
 
 /// Renames `old_name` of the directory `old` to `new_name` of the directory `new`, as rename(2) does.
 ///
 /// # Errors
 /// rename(2)'s. `ENOENT` too where `new` was removed.
-pub(super) fn rename(old: &Arc<Inode>, old_name: Name<'_>, new: &Arc<Inode>, new_name: Name<'_>) -> Result<(), Errno> {
+pub(super) fn rename(
+    actor: &Actor,
+    old: &Arc<Inode>,
+    old_name: Name<'_>,
+    new: &Arc<Inode>,
+    new_name: Name<'_>,
+) -> Result<(), Errno> {
     let across = !Arc::ptr_eq(old, new);
     let _topology = across.then(|| old.filesystem.across_directories.lock());
     let mut locked = Locked::lock(old, new)?;
     locked.new_entries().check_there()?;
 
+    actor.check(old, SEARCH)?;
     let source = Arc::clone(locked.old_entries().get(old_name).ok_or(Errno::ENOENT)?);
     if across && source.is_directory() && is_within(new, &source) {
         return Err(Errno::EINVAL);
     }
     let target = locked.new_entries().get(new_name).map(Arc::clone);
+    actor.check_remove(old, &source)?;
+    match &target {
+        Some(target) => actor.check_remove(new, target)?,
+        None => actor.check_make(new)?,
+    }
+    if across && source.is_directory() {
+        // Its `..` changes.
+        actor.check(&source, WRITE)?;
+    }
     match &target {
         Some(target) if Arc::ptr_eq(&source, target) => return Ok(()),
         // It has the old directory in it, so it is not empty. (And may be the old directory, which is locked.)

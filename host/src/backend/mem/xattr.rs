@@ -69,9 +69,15 @@ impl Inode {
         self.stored.lock().xattrs.get(&name).map(<[u8]>::to_vec).ok_or(Errno::ENODATA)
     }
 
-    /// The names of all attributes, each with a NUL behind it.
-    pub(super) fn xattr_names(&self) -> Vec<u8> {
-        self.stored.lock().xattrs.names().flat_map(|name| name.iter().copied().chain([0])).collect()
+    /// The names of all attributes that are `seen`, each with a NUL behind it.
+    pub(super) fn xattr_names(&self, seen: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        self.stored
+            .lock()
+            .xattrs
+            .names()
+            .filter(|name| seen(name))
+            .flat_map(|name| name.iter().copied().chain([0]))
+            .collect()
     }
 
     /// Sets the attribute `name`.
