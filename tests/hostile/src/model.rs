@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::reply::{Dialect, dialect, kind, number};
+use crate::reply::{Dialect, dialect, kind, number, visited};
 
 /// A session as its client sees it.
 pub(crate) struct Session {
@@ -78,6 +78,20 @@ impl Session {
                     };
                     let old = self.fids.insert(other, Fid { path, appends: false });
                     assert!(old.is_none() || fid == other, "fid {other} was in use");
+                }
+            }
+            kind::TVISIT => {
+                let from = *self.known(fid);
+                let (walked, names) = (number::<2>(reply, 7) as usize, number::<2>(request, 15) as usize);
+                let inner = &reply[9 + 13 * walked..];
+                if walked == names && inner[4] != kind::RLERROR {
+                    let path =
+                        if walked == 0 { from.path } else { Some(number::<8>(reply, 9 + 13 * (walked - 1) + 5)) };
+                    let old = self.fids.insert(other, Fid { path, appends: false });
+                    assert!(old.is_none(), "fid {other} was in use");
+                    self.follow(visited(request), inner, true, contents);
+                    // No fid at all, but for the one request.
+                    self.fids.remove(&u32::MAX);
                 }
             }
             kind::TXATTRWALK => {

@@ -22,6 +22,7 @@ pub(crate) mod kind {
     pub(crate) const TCLUNK: u8 = 120;
     pub(crate) const TREMOVE: u8 = 122;
     pub(crate) const TWSTAT: u8 = 126;
+    pub(crate) const TVISIT: u8 = 200;
 }
 
 /// What a session's last `Tversion` agreed on.
@@ -48,12 +49,18 @@ pub(crate) fn tag(message: &[u8]) -> u16 {
 /// The dialect that an `Rversion` names.
 pub(crate) fn dialect(reply: &[u8]) -> Dialect {
     match reply.get(13..) {
-        Some(b"9P2000.L") => Dialect::Linux,
+        Some(b"9P2000.L" | b"9P2000.L.ninering") => Dialect::Linux,
         Some(b"9P2000.u") => Dialect::Unix,
         Some(b"9P2000") => Dialect::Plain,
         Some(b"unknown") => Dialect::None,
         version => panic!("no client asked for {version:?}"),
     }
+}
+
+/// The request in a `Tvisit`.
+pub(crate) fn visited(request: &[u8]) -> &[u8] {
+    let names = number::<2>(request, 15);
+    &request[(0..names).fold(17, |at, _| at + 2 + number::<2>(request, at) as usize)..]
 }
 
 /// Checks a reply, and tells whether it grants what was asked.
@@ -106,6 +113,16 @@ pub(crate) fn check(request: &[u8], reply: &[u8], dialect: Dialect, msize: u32) 
             let (walked, names) = (number::<2>(reply, 7), number::<2>(request, 15));
             assert!(walked <= names && (walked > 0 || names == 0));
             assert_eq!(reply.len(), 9 + 13 * walked as usize);
+        }
+        kind::TVISIT => {
+            let (walked, names) = (number::<2>(reply, 7), number::<2>(request, 15));
+            assert!(walked <= names && (walked > 0 || names == 0));
+            let inner = &reply[9 + 13 * walked as usize..];
+            if walked < names {
+                assert_eq!(inner, [0; 4], "nothing is answered where nothing was reached");
+            } else {
+                check(visited(request), inner, dialect, 0);
+            }
         }
         kind::TVERSION => {
             let (agreed, wanted) = (number::<4>(reply, 7), number::<4>(request, 7));

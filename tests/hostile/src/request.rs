@@ -284,11 +284,22 @@ pub(crate) enum Request {
     Stat { fid: Fid },
     Wstat { fid: Fid, fields: Few },
     WstatFields { fid: Fid, mode: Word, length: Long, mtime: Word, name: Name, keep: u8 },
+    AttachPlain { fid: Fid, uname: Name },
+    Visit { fid: Fid, newfid: Fid, names: Names, request: Box<Request>, of_newfid: bool },
     Raw { kind: u8, tag: u16, bytes: Few },
 }
 
 /// The dialects that a `Tversion` asks for; the first is the one that most clients speak.
-const DIALECTS: [&[u8]; 6] = [b"9P2000.L", b"9P2000.u", b"9P2000", b"9P2000.L.Google.7", b"", b"9P1999"];
+const DIALECTS: [&[u8]; 8] = [
+    b"9P2000.L",
+    b"9P2000.u",
+    b"9P2000",
+    b"9P2000.L.ninering",
+    b"9P2000.L.ninering",
+    b"9P2000.L.Google.7",
+    b"",
+    b"9P1999",
+];
 
 /// A message that is being put together.
 struct Bytes(Vec<u8>);
@@ -487,6 +498,15 @@ impl Request {
                 let stat = if kept(4) { stat } else { stat.text(b"").word(!0).word(!0).word(!0) };
                 let stat = Bytes(Vec::new()).text(&stat.0).0;
                 new(126).word(fid.0).text(&stat).whole()
+            }
+            Self::AttachPlain { fid, uname } => new(104).word(fid.0).word(u32::MAX).text(&uname.0).text(b"").whole(),
+            Self::Visit { fid, newfid, names, request, of_newfid } => {
+                let bytes = new(200).word(fid.0).word(newfid.0).short(names.0.len() as u16);
+                let mut inner = request.bytes(u16::MAX);
+                if *of_newfid && inner.len() >= 11 {
+                    inner[7..11].copy_from_slice(&newfid.0.to_le_bytes());
+                }
+                names.0.iter().fold(bytes, |bytes, name| bytes.text(&name.0)).rest(&inner).whole()
             }
             Self::Raw { kind, tag, bytes } => Bytes::new(*kind, *tag).rest(&bytes.0).whole(),
         }

@@ -6,13 +6,13 @@ use std::{
     net::Shutdown,
     os::unix::net::UnixStream,
     path::Path,
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
     thread,
     time::Duration,
 };
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use ninering::listener::{Address, Listener};
+use ninering::listener::{Address, Listener, Usage};
 use tempfile::TempDir;
 use tokio::{runtime::Runtime, sync::oneshot};
 
@@ -82,6 +82,7 @@ pub fn over_socket(served: Served, conversation: &Conversation) {
     let scene = Scene::new(served);
     let listener = RUNTIME.block_on(Listener::bind(&Address::Unix(path.clone()))).expect("the socket is free");
     let (stop, stopped) = oneshot::channel::<()>();
+    let resources = Arc::clone(listener.resources());
     let serving = RUNTIME.spawn(listener.serve(scene.server.clone(), stopped));
     thread::scope(|scope| {
         for client in &conversation.clients {
@@ -90,6 +91,7 @@ pub fn over_socket(served: Served, conversation: &Conversation) {
     });
     drop(stop);
     RUNTIME.block_on(serving).expect("the listener does not panic").expect("it serves");
+    assert_eq!(resources.usage(), Usage::default(), "something is in use, and nobody is there");
     scene.check();
 }
 
