@@ -41,6 +41,7 @@ fn error_of(reply: &[u8]) -> (u16, Errno) {
 /// One of each request but `Tversion`, all about the same fid.
 fn one_of_each(fid: u32) -> Vec<Tmessage<'static>> {
     let name = Str(b"name");
+    let lock = Lock { kind: LockType::Read, start: 0, length: 0, proc_id: 1, client_id: Str(b"client") };
     vec![
         Tmessage::Tstatfs { fid },
         Tmessage::Tlopen { fid, flags: RDONLY },
@@ -53,6 +54,8 @@ fn one_of_each(fid: u32) -> Vec<Tmessage<'static>> {
         Tmessage::Tsetattr { fid, attributes: SetAttributes::default() },
         Tmessage::Treaddir { fid, offset: 0, count: 1000 },
         Tmessage::Tfsync { fid, datasync: 0 },
+        Tmessage::Tlock { fid, kind: LockType::Write, flags: 0, start: 0, length: 0, proc_id: 1, client_id: Str(b"") },
+        Tmessage::Tgetlock { fid, lock },
         Tmessage::Txattrwalk { fid, newfid: 70_000, name: Str(b"user.a") },
         Tmessage::Txattrcreate { fid, name: Str(b"user.a"), size: 10, flags: 0 },
         Tmessage::Tlink { dfid: fid, fid, name },
@@ -69,12 +72,7 @@ fn one_of_each(fid: u32) -> Vec<Tmessage<'static>> {
 
 /// Those that are refused, whatever they are about.
 fn unsupported(fid: u32) -> Vec<Tmessage<'static>> {
-    let lock = Lock { kind: LockType::Read, start: 0, length: 0, proc_id: 1, client_id: Str(b"client") };
-    vec![
-        Tmessage::Tlock { fid, kind: LockType::Write, flags: 0, start: 0, length: 0, proc_id: 1, client_id: Str(b"") },
-        Tmessage::Tgetlock { fid, lock },
-        Tmessage::Tauth { afid: fid, uname: Str(b""), aname: Str(b""), n_uname: 0 },
-    ]
+    vec![Tmessage::Tauth { afid: fid, uname: Str(b""), aname: Str(b""), n_uname: 0 }]
 }
 
 #[test]

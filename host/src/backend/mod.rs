@@ -7,6 +7,7 @@
 //! A node stands for a *file*, not for a path: it goes on standing for it when the file is renamed or unlinked.
 
 mod dir;
+pub(crate) mod lock;
 mod mem;
 mod user;
 mod xattr_name;
@@ -17,6 +18,7 @@ use ninering_wire::{Attributes, Errno, Name, Qid, SetAttributes, Statfs};
 
 pub use self::{
     dir::{DirBackend, DirError, DirOptions},
+    lock::{FileIdentity, FileLocks, LockConflict, LockRange},
     mem::{MemBackend, MemLimits},
     user::{Credentials, Overrides, User},
     xattr_name::XattrName,
@@ -197,6 +199,14 @@ pub trait OpenFile: Send + Sync {
     /// Gives entries to `take` from `offset` on (0, or an entry's), until it answers `false`; `.` and `..` too.
     fn read_directory(&self, offset: u64, take: &mut dyn FnMut(Entry<'_>) -> bool) -> Result<(), Errno> {
         Err(Errno::ENOTDIR)
+    }
+
+    /// Its byte-range locks.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` where it can have none.
+    fn locks(&self) -> Result<&dyn FileLocks, Errno> {
+        Err(Errno::EOPNOTSUPP)
     }
 
     /// Makes what was written durable: only the data, and what is needed to find it, where `data_only`.

@@ -28,6 +28,7 @@ use super::{
     budget::{Budget, Charge},
     buffers::{Buffer, length_for},
     in_flight::{InFlight, TagInUse},
+    locking,
     outgoing::{Outgoing, Replies},
     stream::{self, Ends, Input},
     watchdog::Overdue,
@@ -47,6 +48,7 @@ const LEAST_BUDGET: usize = 4 << 20;
 
 /// Type numbers of the messages that are treated here in a way of their own.
 mod kind {
+    pub(super) const TLOCK: u8 = 52;
     pub(super) const TVERSION: u8 = 100;
     pub(super) const TFLUSH: u8 = 108;
     pub(super) const TWRITE: u8 = 118;
@@ -72,11 +74,11 @@ impl Drop for AbortOnDrop {
 
 /// A connection. It is shared by the task that reads, the one that writes, and the threads that answer.
 pub(super) struct Connection {
-    session: Session,
+    pub(super) session: Session,
     outgoing: Outgoing,
     in_flight: InFlight,
     budget: Arc<Budget>,
-    resources: Arc<Resources>,
+    pub(super) resources: Arc<Resources>,
     observers: Observers,
     peer: Peer,
     /// When bytes of a request came last, in milliseconds of the resources' clock.
@@ -140,6 +142,7 @@ impl Connection {
                     tracing::warn!(peer = %self.peer, "closed with requests left: the peer did not take its replies");
                 }
             }
+            self.in_flight.cancel_all();
             self.outgoing.close();
             drop(writing);
             tracing::debug!(peer = %self.peer, counters = ?self.session.counters(), "disconnected");
@@ -170,7 +173,7 @@ impl Connection {
 
     /// Are there requests that are not answered, or replies that are not sent?
     pub(super) fn is_busy(&self) -> bool {
-        !self.in_flight.is_below(1) || !self.outgoing.is_empty()
+        !self.in_flight.is_empty() || !self.outgoing.is_empty()
     }
 
     /// When bytes of a request came last.
@@ -282,7 +285,8 @@ impl Connection {
         let message_len = if kind == kind::TWRITE { TWRITE_LEN.min(size) } else { size };
         let capacity = self.session.reply_capacity(&message[..message_len]);
 
-        if !self.session.never_waits() {
+        // Where nothing waits for anything else, a lock may.
+        if !self.session.never_waits() || !self.in_flight.is_empty() {
             let in_use = |TagInUse| Violation::Tag(tag);
             if kind == kind::TFLUSH
                 && let Ok(Frame { message: Tmessage::Tflush { oldtag }, .. }) = Frame::decode(message)
@@ -293,7 +297,7 @@ impl Connection {
                 }
             } else if kind == kind::TVERSION {
                 self.send(batch);
-                self.in_flight.below(1).await;
+                self.in_flight.emptied().await;
             } else {
                 self.in_flight.check(tag).map_err(in_use)?;
             }
@@ -311,6 +315,17 @@ impl Connection {
                 // No reply of the session that begins now is to overtake this one.
                 self.send(batch);
             }
+            return Ok(());
+        }
+
+        if kind == kind::TLOCK
+            && let Some(waiting) = self.session.waiting_lock(&input[..size])
+        {
+            let cancelled = self.in_flight.begin_cancellable(tag).map_err(|TagInUse| Violation::Tag(tag))?;
+            let message = input[..size].to_vec();
+            input.advance(size);
+            let lock = locking::Locking { connection: Arc::clone(self), waiting, message, tag, capacity };
+            tokio::spawn(lock.wait(cancelled).in_current_span());
             return Ok(());
         }
 
@@ -364,7 +379,9 @@ impl Connection {
             let space = &mut buffer.space()[..capacity];
             let (payload, space) = (Payload::from(payload), Payload::from(space));
             match patience {
-                Patience::Now if self.session.never_waits() => Some(self.session.handle(message, &payload, &space)),
+                Patience::Now if self.session.never_waits() && message.get(4) != Some(&kind::TLOCK) => {
+                    Some(self.session.handle(message, &payload, &space))
+                }
                 Patience::Now => self.session.handle_now(message, &payload, &space),
                 Patience::WasPutOff => Some(self.session.handle_later(message, &payload, &space)),
             }
@@ -384,8 +401,16 @@ impl Connection {
         let mut buffer = self.resources.buffers.take(capacity);
         self.handle(&mut request, message_len, tag, capacity, &mut buffer, Patience::WasPutOff);
         drop(request);
+        self.end_request(tag, |_| Some(Replies { buffer, charge: Some(charge) }));
+    }
+
+    /// Ends a request by the reply to it, if there is one, and those to the `Tflush`es that wait for it, whose tags
+    /// `reply` is told.
+    pub(super) fn end_request(&self, tag: u16, reply: impl FnOnce(&[u16]) -> Option<Replies>) {
         self.in_flight.end(tag, |flushes| {
-            self.outgoing.enqueue(Replies { buffer, charge: Some(charge) });
+            if let Some(replies) = reply(flushes) {
+                self.outgoing.enqueue(replies);
+            }
             if !flushes.is_empty() {
                 self.outgoing.enqueue(Replies { buffer: self.flushed(flushes), charge: None });
             }
@@ -445,7 +470,7 @@ impl Connection {
     /// Sees the last replies off.
     async fn finish(&self) {
         let last_replies = async {
-            self.in_flight.below(1).await;
+            self.in_flight.emptied().await;
             self.outgoing.drained().await;
         };
         if timeout(self.resources.limits().drain, last_replies).await.is_err() {

@@ -4,8 +4,9 @@
 //! [`Resources`], which says what all their clients together may use. Where to look: `address` (how an [`Address`] is
 //! written), `acceptor` (sockets that listen, and who connects), `inherited` (descriptors that the process was started
 //! with), `limits` and `resources` (what clients may use, and what they do), `watchdog` (how long they may take),
-//! `stream` (a connection's bytes), `thread` (a socket's own), `connection` (from bytes to requests and back), `in_flight` (the order that `Tflush`
-//! and `Tversion` ask for), `outgoing` (replies on their way), `budget` and `buffers` (their memory).
+//! `stream` (a connection's bytes), `thread` (a socket's own), `connection` (from bytes to requests and back), `in_flight`
+//! (the order that `Tflush` and `Tversion` ask for), `locking` (locks that are waited for), `outgoing` (replies on their
+//! way), `budget` and `buffers` (their memory).
 
 mod acceptor;
 mod address;
@@ -15,6 +16,7 @@ mod connection;
 mod in_flight;
 mod inherited;
 mod limits;
+mod locking;
 mod outgoing;
 mod resources;
 mod stream;

@@ -121,6 +121,7 @@ impl Session {
     /// where that fails.
     pub(super) fn remove(&self, request: &Request, fid: u32) -> Result<usize, Errno> {
         let fid = self.fids.remove(fid)?;
+        self.locks.forget(&fid);
         fid.attach.begin(request.changes)?;
         if fid.xattr().is_some() {
             return Err(Errno::EBADF);

@@ -52,7 +52,10 @@ pub(super) fn dispatch(session: &Session, request: &Request, message: &Tmessage<
         Tmessage::Txattrwalk { fid, newfid, name } => session.xattrwalk(request, fid, newfid, &name),
         Tmessage::Txattrcreate { fid, name, size, flags } => session.xattrcreate(request, fid, &name, size, flags),
 
-        Tmessage::Tlock { .. } | Tmessage::Tgetlock { .. } => Err(Errno::EOPNOTSUPP),
+        Tmessage::Tlock { fid, kind, flags, start, length, proc_id, client_id } => {
+            session.lock(request, fid, kind, flags, (start, length), proc_id, &client_id)
+        }
+        Tmessage::Tgetlock { fid, ref lock } => session.getlock(request, fid, lock),
     }
 }
 
@@ -74,7 +77,6 @@ fn may_wait(session: &Session, message: &Tmessage<'_>) -> bool {
             let sets_xattr = |fid: Arc<Fid>| fid.xattr().is_some_and(XattrFid::is_incoming) && !fid.node.never_waits();
             return session.fids.get_any(fid).is_ok_and(sets_xattr);
         }
-        Tmessage::Tlock { .. } | Tmessage::Tgetlock { .. } => return true,
         Tmessage::Tvisit { fid, .. } => fid,
         Tmessage::Tlopen { fid, flags } => {
             if flags & lopen::TRUNC == 0 {
@@ -92,6 +94,8 @@ fn may_wait(session: &Session, message: &Tmessage<'_>) -> bool {
         | Tmessage::Tsetattr { fid, .. }
         | Tmessage::Txattrwalk { fid, .. }
         | Tmessage::Txattrcreate { fid, .. }
+        | Tmessage::Tlock { fid, .. }
+        | Tmessage::Tgetlock { fid, .. }
         | Tmessage::Tremove { fid } => fid,
         Tmessage::Tmkdir { dfid, .. } | Tmessage::Tlink { dfid, .. } => dfid,
         Tmessage::Tunlinkat { dirfid, .. } => dirfid,

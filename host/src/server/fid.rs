@@ -13,7 +13,7 @@ use ninering_wire::{Attributes, Errno, NOFID, SetAttributes, lopen, setattr};
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
-use super::{attach::Attach, xattr::XattrFid};
+use super::{attach::Attach, lock::FidLocks, xattr::XattrFid};
 use crate::backend::{NodeRef, OpenRef};
 
 /// An open file, with what its `Tlopen` allows.
@@ -31,6 +31,11 @@ impl Opened {
     /// The same, to be removed when the fid is clunked.
     pub(super) fn removed_on_clunk(self, remove_on_clunk: bool) -> Self {
         Self { remove_on_clunk, ..self }
+    }
+
+    /// One of the access modes of [`lopen`].
+    pub(super) fn access(&self) -> u32 {
+        self.access
     }
 
     /// The file, if it was opened for reading.
@@ -70,6 +75,8 @@ pub(super) struct Fid {
     pub(super) place: Mutex<Option<Place>>,
     /// Where it stands for an extended attribute of the file instead.
     xattr: Option<Box<XattrFid>>,
+    /// Has it locks?
+    pub(super) locks: FidLocks,
 }
 
 impl Fid {
@@ -96,7 +103,15 @@ impl Fid {
         opened: OnceLock<Opened>,
         xattr: Option<Box<XattrFid>>,
     ) -> Arc<Self> {
-        Arc::new(Self { node, attach, opened, opening: Mutex::default(), place: Mutex::new(place), xattr })
+        Arc::new(Self {
+            node,
+            attach,
+            opened,
+            opening: Mutex::default(),
+            place: Mutex::new(place),
+            xattr,
+            locks: FidLocks::default(),
+        })
     }
 
     /// The extended attribute that it stands for, where it stands for one.

@@ -8,8 +8,8 @@
 //! - `session`: what a client can do wrong before its message means anything (sizes, tags, no `Tversion` yet);
 //! - `dispatch`: which function answers which message, and which messages change something;
 //! - `namespace` (version, attach, walk, clunk), `file` (open, create, read, write, sync), `directory` (entries made,
-//!   listed, moved and removed), `attributes` (of files and of the filesystem), `xattr` (extended ones): the
-//!   answers themselves;
+//!   listed, moved and removed), `attributes` (of files and of the filesystem), `xattr` (extended ones),
+//!   `lock`: the answers themselves;
 //! - `visit`: an extension that walks and does something there in one message;
 //! - `export` (what is offered, and who attaches as whom), `users` (this machine's) and `ids` (a client's numbers for
 //!   them), `attach` (on what terms fids are used) and `identity` (as whom the thread reaches the files);
@@ -19,8 +19,7 @@
 //!
 //! Nothing that a client sends is trusted, and what a backend returns is checked where a peer could be hurt by it.
 //!
-//! What it does not do: authentication (`Tauth` is refused, so `afid` must be `NOFID`), locks
-//! (`EOPNOTSUPP`), and putting replies into an order: who calls it for several requests at once answers a `Tflush`
+//! What it does not do: authentication (`Tauth` is refused, so `afid` must be `NOFID`), and putting replies into an order: who calls it for several requests at once answers a `Tflush`
 //! after its victim.
 //!
 //! [`Payload`]: crate::payload::Payload
@@ -36,6 +35,7 @@ mod file;
 mod identity;
 mod ids;
 mod legacy;
+mod lock;
 mod namespace;
 mod observer;
 mod peer;
@@ -53,11 +53,12 @@ pub use self::{
     export::{Export, ExportError, Identity, NOBODY, Squash, Terms},
     identity::{SwitchError, Turn},
     ids::{IdMap, IdMapError, IdRange},
+    lock::WaitingLock,
     observer::{Exchange, Limit, Observer, Observers},
     peer::Peer,
     session::{Counters, Session},
 };
-use self::{export::Exports, observer::SessionNumbers};
+use self::{export::Exports, lock::LockTable, observer::SessionNumbers};
 use crate::{backend::Backend, names::Names};
 
 /// The least `msize` that a client may ask for, in bytes (Linux's own client asks for no less either).
@@ -99,6 +100,7 @@ pub struct Server {
     options: ServerOptions,
     names: Names,
     session_numbers: SessionNumbers,
+    locks: Arc<LockTable>,
 }
 
 impl Server {
@@ -121,7 +123,8 @@ impl Server {
 
     fn offering(exports: Exports, mut options: ServerOptions) -> Arc<Self> {
         options.max_msize = options.max_msize.clamp(LEAST_MSIZE, MOST_MSIZE);
-        Arc::new(Self { exports, options, names: Names::default(), session_numbers: SessionNumbers::default() })
+        let (names, session_numbers) = (Names::default(), SessionNumbers::default());
+        Arc::new(Self { exports, options, names, session_numbers, locks: Arc::default() })
     }
 
     /// Begins a conversation with a client of this process.

@@ -122,6 +122,7 @@ impl Session {
     /// The fid is forgotten even where that fails, or an extended attribute that was written by it cannot be set.
     pub(super) fn clunk(&self, request: &Request, fid: u32) -> Result<usize, Errno> {
         let fid = self.fids.remove(fid)?;
+        self.locks.forget(&fid);
         if let Some(xattr) = fid.xattr() {
             fid.attach.begin(request.changes)?;
             xattr.finish(&fid.node)?;

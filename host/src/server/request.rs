@@ -6,11 +6,17 @@ use ninering_wire::{
     Errno, HEADER_LEN, Header, MAXWELEM, Message, PATH_MAX, Qid, RREAD_LEN, Rmessage, VERSION_9P2000L, WireError,
 };
 
-use super::{dialect::Dialect, fid::Fid, legacy, session::Agreed};
+use super::{
+    dialect::Dialect,
+    fid::Fid,
+    legacy,
+    lock::{CLIENT_ID_MAX, WaitingLock},
+    session::Agreed,
+};
 use crate::payload::Payload;
 
 /// Bytes of the largest reply that is built on the stack: all but `Rreadlink` and those with a payload.
-const LARGEST_BUILT: usize = 256;
+const LARGEST_BUILT: usize = 320;
 
 /// What the functions that answer a message get besides its fields.
 pub(super) struct Request<'a, 'p, 'r> {
@@ -25,6 +31,8 @@ pub(super) struct Request<'a, 'p, 'r> {
     pub(super) reply: &'a Payload<'r>,
     /// Must it be answered without waiting, or not at all? `None` where it may wait.
     pub(super) now: Option<&'a PutOff>,
+    /// Is it a `Tlock` that was put off, and can be once more?
+    pub(super) again: Option<(&'a WaitingLock, &'a PutOff)>,
     /// What `NOFID` stands for in it, where a `Tvisit` has led to that.
     pub(super) visited: Option<&'a Arc<Fid>>,
 }
@@ -47,6 +55,11 @@ impl PutOff {
 }
 
 impl<'r> Request<'_, '_, 'r> {
+    /// By what a `Tlock` can be put off, if it can.
+    pub(super) fn lock_put_off(&self) -> Option<&PutOff> {
+        self.now.or(self.again.map(|(_, put_off)| put_off))
+    }
+
     /// Writes a reply; tells its length in bytes. `ENOBUFS` where there is no space for it.
     pub(super) fn answer<'m>(&self, message: &impl Message<'m>) -> Result<usize, Errno> {
         self.build::<LARGEST_BUILT>(message)
@@ -161,6 +174,8 @@ pub(super) fn reply_limit(message: &[u8], msize: u32, dialect: Dialect) -> usize
         Some(30) => HEADER_LEN + 8,
         // Treaddir, Tread: fid[4] offset[8] count[4]
         Some(40 | 116) => RREAD_LEN + payload_limit(u32_at(HEADER_LEN + 12), msize),
+        // Tgetlock: type start length proc_id client_id
+        Some(54) => HEADER_LEN + 1 + 8 + 8 + 4 + 2 + CLIENT_ID_MAX,
         // Tversion: msize[4] version[s]. Of another dialect, an error is longer than the answer.
         Some(100) if message.get(HEADER_LEN + 6..) == Some(VERSION_9P2000L) => HEADER_LEN + 4 + 2 + 8,
         Some(100) => legacy::RERROR_MOST,

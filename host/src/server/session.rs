@@ -21,6 +21,7 @@ use super::{
     fid::{Fid, FidTable},
     identity::Turn,
     legacy,
+    lock::{SessionLocks, WaitingLock},
     observer::Watch,
     request::{self, PutOff, Request},
 };
@@ -35,6 +36,7 @@ const TVERSION: u8 = 100;
 pub struct Session {
     pub(super) server: Arc<Server>,
     pub(super) fids: FidTable,
+    pub(super) locks: SessionLocks,
     pub(super) peer: Peer,
     /// Read-locked by each request, so that a `Tversion` has the session alone.
     agreed: RwLock<Agreed>,
@@ -56,6 +58,8 @@ enum Patience<'a> {
     Now(&'a PutOff),
     /// It was put off, and may now.
     WasPutOff,
+    /// It waits for a lock, and is put off once more if that is still not to be had.
+    Again(&'a WaitingLock, &'a PutOff),
 }
 
 /// What a `Tversion` agrees on.
@@ -85,6 +89,7 @@ impl Session {
         Self {
             peer,
             fids: FidTable::new(server.options.max_fids),
+            locks: SessionLocks::new(&server.locks),
             server,
             agreed: RwLock::default(),
             visits: AtomicBool::new(false),
@@ -144,6 +149,30 @@ impl Session {
         self.reply_to(message, payload, reply, Patience::WasPutOff, || self.agreed.read())
     }
 
+    /// As [`Self::handle_later`], for a `Tlock` that [waits](Self::waiting_lock). `None` where another still has the lock.
+    /// `EBADF` where the fid is no more what it was when it began to.
+    pub fn try_lock(&self, waiting: &WaitingLock, message: &[u8], reply: &Payload<'_>) -> Option<usize> {
+        let put_off = PutOff::default();
+        let patience = Patience::Again(waiting, &put_off);
+        let length = self.reply_to(message, &Payload::empty(), reply, patience, || self.agreed.read());
+        if put_off.is_put_off() {
+            return None;
+        }
+        self.requests.fetch_add(1, Relaxed);
+        Some(length)
+    }
+
+    /// Ends a `Tlock` that [waits](Self::waiting_lock), and returns the length of its reply, which is `EINTR`. After a
+    /// `Tflush`, that need not be sent.
+    pub fn cancel_lock(&self, message: &[u8], reply: &Payload<'_>) -> usize {
+        self.requests.fetch_add(1, Relaxed);
+        let length = request::answer_error(tag(message), Errno::EINTR, reply);
+        if let Some(watch) = &self.watch {
+            watch.request(message, 0, false).answered(self, Some(Errno::EINTR), reply, length);
+        }
+        length
+    }
+
     /// As [`Self::handle`], for who has the session alone: what only keeps several threads apart is left out.
     pub fn handle_alone(&mut self, message: &[u8], payload: &Payload<'_>, reply: &Payload<'_>) -> usize {
         *self.requests.get_mut() += 1;
@@ -161,18 +190,21 @@ impl Session {
         patience: Patience<'_>,
         agreed: impl FnOnce() -> M,
     ) -> usize {
-        let tag = message.get(5..HEADER_LEN).and_then(|tag| tag.try_into().ok()).map_or(NOTAG, u16::from_le_bytes);
+        let tag = tag(message);
         let watched = self.watch.as_ref().map(|watch| {
-            let begins = !matches!(patience, Patience::WasPutOff);
+            let begins = matches!(patience, Patience::Waits | Patience::Now(_));
             watch.request(message, payload.len(), begins)
         });
-        let now = if let Patience::Now(now) = patience { Some(now) } else { None };
-        let (length, error) = match self.answer(tag, message, payload, reply, now, agreed) {
+        let put_off = match patience {
+            Patience::Now(put_off) | Patience::Again(_, put_off) => Some(put_off),
+            Patience::Waits | Patience::WasPutOff => None,
+        };
+        let (length, error) = match self.answer(tag, message, payload, reply, patience, agreed) {
             Ok(length) => {
                 tracing::trace!(tag, length, "answered");
                 (length, None)
             }
-            Err(_) if now.is_some_and(PutOff::is_put_off) => {
+            Err(_) if put_off.is_some_and(PutOff::is_put_off) => {
                 if let Some(watched) = watched {
                     watched.put_off();
                 }
@@ -195,7 +227,7 @@ impl Session {
         message: &[u8],
         payload: &Payload<'_>,
         reply: &Payload<'_>,
-        now: Option<&PutOff>,
+        patience: Patience<'_>,
         agreed: impl FnOnce() -> M,
     ) -> Result<usize, Errno> {
         let kind = check_frame(message, payload).map_err(request::errno_of)?;
@@ -203,7 +235,12 @@ impl Session {
             return self.answer_version(tag, message, payload, reply);
         }
         let agreed = agreed();
-        let request = Request { tag, changes: false, msize: agreed.msize, payload, reply, now, visited: None };
+        let (now, again) = match patience {
+            Patience::Now(now) => (Some(now), None),
+            Patience::Again(waiting, put_off) => (None, Some((waiting, put_off))),
+            Patience::Waits | Patience::WasPutOff => (None, None),
+        };
+        let request = Request { tag, changes: false, msize: agreed.msize, payload, reply, now, again, visited: None };
         match agreed.dialect {
             Dialect::Linux => {}
             Dialect::Unix => return legacy::answer::<Unix>(self, &agreed, message, request),
@@ -234,7 +271,8 @@ impl Session {
         match decoded {
             (Tmessage::Tversion { msize, version }, rest) if rest.is_empty() && payload.is_empty() => {
                 tracing::trace!(tag, message = ?decoded.0, "request");
-                let request = Request { tag, changes: false, msize, payload, reply, now: None, visited: None };
+                let request =
+                    Request { tag, changes: false, msize, payload, reply, now: None, again: None, visited: None };
                 let _turn = Turn::begin();
                 self.version(&request, &version)
             }
@@ -286,6 +324,7 @@ impl Session {
     /// Begins the session anew, without a fid and while no other request is under way. An `msize` of 0 ends it.
     pub(super) fn begin(&self, anew: Agreed) {
         let mut agreed = self.agreed.write();
+        self.locks.clear();
         self.forget_fids();
         self.visits.store(anew.visits, Relaxed);
         *agreed = anew;
@@ -365,6 +404,11 @@ pub(super) fn check_agreed(agreed: &Agreed, tag: u16, message: &[u8], reply: &Pa
         return Err(Errno::EINVAL);
     }
     if request::has_space(message, agreed, reply) { Ok(()) } else { Err(Errno::ENOBUFS) }
+}
+
+/// The tag of a message, if it is long enough to have one.
+fn tag(message: &[u8]) -> u16 {
+    message.get(5..HEADER_LEN).and_then(|tag| tag.try_into().ok()).map_or(NOTAG, u16::from_le_bytes)
 }
 
 /// Checks that a request is as long as its header says, and tells its type number.

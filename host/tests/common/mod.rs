@@ -22,8 +22,8 @@ use ninering::{
     server::{Server, ServerOptions, Session},
 };
 use ninering_wire::{
-    Attributes, DirEntries, Errno, Frame, NOFID, NOTAG, Names, Qid, Rmessage, SetAttributes, Statfs, Str, TWRITE_LEN,
-    Tmessage, VERSION_9P2000L, getattr,
+    Attributes, DirEntries, Errno, Frame, Lock, LockStatus, LockType, NOFID, NOTAG, Names, Qid, Rmessage,
+    SetAttributes, Statfs, Str, TWRITE_LEN, Tmessage, VERSION_9P2000L, getattr,
 };
 
 use self::serving::Serving;
@@ -154,6 +154,8 @@ pub fn fresh() -> u32 {
 }
 
 type Answer<T> = Result<T, Errno>;
+/// A lock's kind, its start and length, and the client and process that have it.
+type LockHolder = (LockType, (u64, u64), (String, u32));
 
 /// A client that waits for each reply.
 pub struct Client {
@@ -479,6 +481,46 @@ impl Client {
             written += self.write(clone, written as u64, piece)? as usize;
         }
         created.and(self.clunk(clone))
+    }
+
+    /// Asks for a lock as the process `proc_id` of `client_id`; a length of 0 is to the end.
+    pub fn lock_as(
+        &mut self,
+        (client_id, proc_id): (&str, u32),
+        fid: u32,
+        kind: LockType,
+        (start, length): (u64, u64),
+    ) -> Answer<LockStatus> {
+        let client_id = client_id.into();
+        let reply = self.call(&Tmessage::Tlock { fid, kind, flags: 0, start, length, proc_id, client_id }, &[])?;
+        match Frame::<Rmessage<'_>>::decode(&reply).expect("a reply").message {
+            Rmessage::Rlock { status } => Ok(status),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// As [`Self::lock_as`], as the process 1 of `client`.
+    pub fn lock(&mut self, fid: u32, kind: LockType, range: (u64, u64)) -> Answer<LockStatus> {
+        self.lock_as(("client", 1), fid, kind, range)
+    }
+
+    /// What would be in the way of a lock of the process `proc_id` of `client`: its kind, range, and owner.
+    pub fn getlock(
+        &mut self,
+        proc_id: u32,
+        fid: u32,
+        kind: LockType,
+        (start, length): (u64, u64),
+    ) -> Answer<LockHolder> {
+        let lock = Lock { kind, start, length, proc_id, client_id: "client".into() };
+        let reply = self.call(&Tmessage::Tgetlock { fid, lock }, &[])?;
+        match Frame::<Rmessage<'_>>::decode(&reply).expect("a reply").message {
+            Rmessage::Rgetlock { lock: Lock { kind, start, length, proc_id, client_id } } => {
+                let client_id = String::from_utf8(client_id.to_vec()).expect("UTF-8");
+                Ok((kind, (start, length), (client_id, proc_id)))
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     pub fn statfs(&mut self, fid: u32) -> Answer<Statfs> {

@@ -1,21 +1,38 @@
 //! An open regular file.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
 
 use ninering_wire::Errno;
 
-use super::{wire, wire_io};
-use crate::{backend::OpenFile, payload::Payload};
+use super::{node::DirNode, wire, wire_io};
+use crate::{
+    backend::{FileLocks, OpenFile},
+    payload::Payload,
+};
 
 /// A regular file, open.
 pub(super) struct RegularFile {
     descriptor: OwnedFd,
+    node: Arc<DirNode>,
 }
 
 impl RegularFile {
-    /// The file that `descriptor` has open.
-    pub(super) fn new(descriptor: OwnedFd) -> Self {
-        Self { descriptor }
+    /// The file `node`, which `descriptor` has open.
+    pub(super) fn new(descriptor: OwnedFd, node: Arc<DirNode>) -> Self {
+        Self { descriptor, node }
+    }
+
+    /// The descriptor that has it open.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    /// The file.
+    pub(super) fn node(&self) -> &Arc<DirNode> {
+        &self.node
     }
 
     /// Repeats `transfer` of what is left from an offset on until there is nothing left or it moves nothing.
@@ -75,6 +92,10 @@ impl OpenFile for RegularFile {
 
     fn set_size(&self, size: u64) -> Result<(), Errno> {
         rustix::fs::ftruncate(&self.descriptor, size).map_err(wire)
+    }
+
+    fn locks(&self) -> Result<&dyn FileLocks, Errno> {
+        Ok(self)
     }
 
     fn sync(&self, data_only: bool) -> Result<(), Errno> {

@@ -55,7 +55,8 @@ impl DirNode {
                     let stat = wire_stat(file.as_fd(), NEW)?;
                     self.complete(file.as_fd(), &stat, mode, gid);
                     let descriptor = self.export().reopen(file.as_fd(), OFlags::PATH).map_err(wire)?;
-                    return Ok((self.adopt(descriptor, &stat)?, Arc::new(RegularFile::new(file))));
+                    let node = self.adopt(descriptor, &stat)?;
+                    return Ok((node.clone(), Arc::new(RegularFile::new(file, node))));
                 }
                 Err(HostErrno::EXIST) if flags & lopen::EXCL == 0 => {}
                 Err(error) => return Err(wire(error)),

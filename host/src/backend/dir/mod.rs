@@ -3,7 +3,7 @@
 //! - [`DirBackend`] is the export; `export` holds what all its nodes share.
 //! - `node` is a file or directory of it: an `O_PATH` descriptor. `change`, `xattr` and `make` are the parts of it that
 //!   change attributes, that know extended ones, and that make new files.
-//! - `file` and `directory` are the two kinds of open file.
+//! - `file` and `directory` are the two kinds of open file; `lock` has the locks of the first.
 //! - `known` spares a walk from opening the directories on its way again.
 //! - `device` keeps the inode numbers of several filesystems apart, `flags` translates those of an open.
 //!
@@ -32,6 +32,7 @@ mod export;
 mod file;
 mod flags;
 mod known;
+mod lock;
 mod make;
 mod node;
 mod xattr;

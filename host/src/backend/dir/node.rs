@@ -235,7 +235,8 @@ impl Node for DirNode {
         match self.file_type {
             FileType::RegularFile => {
                 let descriptor = self.export.reopen(self.as_fd(), host_flags).map_err(wire)?;
-                Ok(Arc::new(RegularFile::new(descriptor)))
+                let node = self.this.upgrade().ok_or(Errno::ESTALE)?;
+                Ok(Arc::new(RegularFile::new(descriptor, node)))
             }
             FileType::Directory if would_change(flags) => Err(Errno::EISDIR),
             FileType::Directory => {

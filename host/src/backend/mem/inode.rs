@@ -9,7 +9,7 @@ use ninering_wire::{Attributes, Errno, Qid, QidType, getattr};
 use parking_lot::{Mutex, RwLock};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Filesystem, data::Data, directory::Directory, xattr::Xattrs};
+use super::{Filesystem, data::Data, directory::Directory, lock::Locks, xattr::Xattrs};
 
 /// The most names that a file can have, as on ext4.
 pub(super) const LINK_MAX: u64 = 65_000;
@@ -93,6 +93,7 @@ pub(super) struct Inode {
     dirent_type: u8,
     pub(super) content: Content,
     pub(super) stored: Mutex<Stored>,
+    pub(super) locks: Mutex<Locks>,
     /// Counts changes of the contents.
     version: AtomicU64,
     /// A directory's parent, also after its removal. Of another file, the directory where it last got a name.
@@ -119,6 +120,7 @@ impl Inode {
             dirent_type: (mode >> 12) as u8 & 0xf,
             content,
             stored: Mutex::new(stored),
+            locks: Mutex::default(),
             version: AtomicU64::new(1),
             parent: Mutex::new(parent.map(Arc::downgrade).unwrap_or_default()),
         })

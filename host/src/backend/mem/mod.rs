@@ -8,7 +8,8 @@
 //! anything: it belongs to the process that it lives in.
 //!
 //! Where to look: `data` (a file's bytes), `directory` (entries), `inode` (what both hang on, attributes), `node` (the
-//! operations), `permission` (who may do them), `rename` (the one that takes more than two locks), `space` (limits), `xattr` (extended attributes).
+//! operations), `permission` (who may do them), `rename` (the one that takes more than two locks), `space` (limits),
+//! `xattr` (extended attributes), `lock` (byte-range locks).
 //!
 //! # Locks
 //! In this order, and never two of a kind but as said: the lock of renames across directories; directories, from the
@@ -18,6 +19,7 @@
 mod data;
 mod directory;
 mod inode;
+mod lock;
 mod node;
 mod permission;
 mod rename;

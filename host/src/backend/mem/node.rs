@@ -1,9 +1,15 @@
 //! What can be done with a file: the backend's traits.
 
-use std::{any::Any, sync::Arc};
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use ninering_wire::{
-    Attributes, Errno, Name, Qid, SetAttributes, Statfs, dirent_type, lopen,
+    Attributes, Errno, LockType, Name, Qid, SetAttributes, Statfs, dirent_type, lopen,
     mode::{self, IFBLK, IFCHR, IFDIR, IFIFO, IFLNK, IFMT, IFREG, IFSOCK},
     setattr,
 };
@@ -11,11 +17,12 @@ use ninering_wire::{
 use super::{
     directory::Directory,
     inode::{Content, Inode, LINK_MAX, Time},
+    lock,
     permission::{Actor, READ, SEARCH, WRITE},
     rename,
 };
 use crate::{
-    backend::{Entry, Node, NodeRef, OpenFile, OpenRef, XattrName},
+    backend::{Entry, FileIdentity, FileLocks, LockConflict, LockRange, Node, NodeRef, OpenFile, OpenRef, XattrName},
     payload::Payload,
 };
 
@@ -95,7 +102,8 @@ impl MemNode {
             Content::Directory(_) | Content::File(_) => {}
         }
         let append = flags & lopen::APPEND != 0;
-        Ok(Arc::new(MemFile { inode: Arc::clone(&self.inode), append, privileged: self.actor.is_root() }))
+        let (inode, actor) = (Arc::clone(&self.inode), self.actor.clone());
+        Ok(Arc::new(MemFile { inode, actor, access, append, locked: AtomicBool::new(false) }))
     }
 }
 
@@ -324,8 +332,54 @@ impl Node for MemNode {
 /// An open file or directory. What it may be used for is for the server to check.
 struct MemFile {
     inode: Arc<Inode>,
+    /// The access mode that it was opened with.
+    access: u32,
     append: bool,
-    privileged: bool,
+    actor: Actor,
+    /// Has it ever had a lock?
+    locked: AtomicBool,
+}
+
+impl MemFile {
+    /// Whose its locks are: its address, which it keeps.
+    fn lock_owner(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}
+
+impl Drop for MemFile {
+    fn drop(&mut self) {
+        if *self.locked.get_mut() {
+            self.inode.locks.lock().set(self.lock_owner(), LockType::Unlock, LockRange::WHOLE);
+        }
+    }
+}
+
+impl FileLocks for MemFile {
+    fn identity(&self) -> FileIdentity {
+        FileIdentity { filesystem: Arc::as_ptr(&self.inode.filesystem).addr(), number: self.inode.number() }
+    }
+
+    fn reopen(&self, access: u32) -> Result<OpenRef, Errno> {
+        let wanted = match access {
+            lopen::RDONLY => READ,
+            lopen::WRONLY => WRITE,
+            _ => READ | WRITE,
+        };
+        self.actor.check(&self.inode, wanted)?;
+        let (inode, actor) = (Arc::clone(&self.inode), self.actor.clone());
+        Ok(Arc::new(Self { inode, actor, access, append: false, locked: AtomicBool::new(false) }))
+    }
+
+    fn set_lock(&self, kind: LockType, range: LockRange) -> Result<bool, Errno> {
+        lock::check_access(kind, self.access != lopen::WRONLY, self.access != lopen::RDONLY)?;
+        self.locked.store(true, Relaxed);
+        Ok(self.inode.locks.lock().set(self.lock_owner(), kind, range))
+    }
+
+    fn find_conflict(&self, kind: LockType, range: LockRange) -> Result<Option<LockConflict>, Errno> {
+        Ok(self.inode.locks.lock().conflict(self.lock_owner(), kind, range))
+    }
 }
 
 impl OpenFile for MemFile {
@@ -351,7 +405,7 @@ impl OpenFile for MemFile {
         self.inode.count_change();
         let mut stored = self.inode.stored.lock();
         stored.modified();
-        if !self.privileged {
+        if !self.actor.is_root() {
             stored.drop_set_ids();
         }
         Ok(count)
@@ -364,7 +418,7 @@ impl OpenFile for MemFile {
         self.inode.count_change();
         let mut stored = self.inode.stored.lock();
         stored.modified();
-        if !self.privileged {
+        if !self.actor.is_root() {
             stored.drop_set_ids();
         }
         Ok(())
@@ -391,6 +445,10 @@ impl OpenFile for MemFile {
             }
         }
         Ok(())
+    }
+
+    fn locks(&self) -> Result<&dyn FileLocks, Errno> {
+        if self.inode.is_directory() { Err(Errno::EOPNOTSUPP) } else { Ok(self) }
     }
 
     fn sync(&self, _data_only: bool) -> Result<(), Errno> {
