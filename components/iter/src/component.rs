@@ -13,9 +13,9 @@ use std::cell::RefCell;
 
 use bindings::{
     exports::ninering::fs::iter::{AddError, Guest, GuestIovIter, IovIter as IovIterResource, Transfer},
-    exports::ninering::fs::iter::{Direction, IterError, Kind, Segment},
+    exports::ninering::fs::iter::{CopyError, Direction, IterError, IterState, Kind, Segment},
     ninering::fs::{
-        memory::Extent,
+        memory::{Extent, MemoryError, Region},
         virtqueue::{Chain, Returned, Submitted, Virtqueue},
     },
 };
@@ -25,6 +25,9 @@ use crate::iov_iter;
 
 /// The extents of one direction; most transfers have one.
 type Extents = SmallVec<[Extent; 8]>;
+
+/// The most bytes that are copied at a time: as many as the host takes.
+const MOST_COPIED: u64 = 65_536;
 
 struct Component;
 
@@ -45,6 +48,9 @@ impl GuestIovIter for Iter {
             Kind::Iovec => iov_iter::Kind::Iovec,
             Kind::Kvec => iov_iter::Kind::Kvec,
             Kind::Bvec => iov_iter::Kind::Bvec,
+            Kind::Folioq => iov_iter::Kind::Folioq,
+            Kind::Xarray => iov_iter::Kind::Xarray,
+            Kind::Discard => iov_iter::Kind::Discard,
         };
         let direction = match direction {
             Direction::Source => iov_iter::Direction::Source,
@@ -75,6 +81,43 @@ impl GuestIovIter for Iter {
         Ok(self.0.borrow_mut().reexpand(bytes)?)
     }
 
+    fn save(&self) -> IterState {
+        let iov_iter::IterState { passed, left } = self.0.borrow().save();
+        IterState { passed, left }
+    }
+
+    fn restore(&self, IterState { passed, left }: IterState) -> Result<(), IterError> {
+        Ok(self.0.borrow_mut().restore(iov_iter::IterState { passed, left })?)
+    }
+
+    fn alignment(&self) -> u64 {
+        self.0.borrow().alignment()
+    }
+
+    fn pages(&self, most: u32) -> u32 {
+        self.0.borrow().pages(most)
+    }
+
+    fn copy_from(&self, region: &Region, bytes: u32) -> Result<Vec<u8>, CopyError> {
+        let extents = self.to_copy(iov_iter::Direction::Source, bytes.into())?;
+        let mut copied = Vec::with_capacity(bytes as usize);
+        for extent in extents {
+            copied.extend(region.read(extent).map_err(CopyError::Memory)?);
+        }
+        self.advance(bytes.into()).map_err(CopyError::Iter)?;
+        Ok(copied)
+    }
+
+    fn copy_to(&self, region: &Region, bytes: Vec<u8>) -> Result<(), CopyError> {
+        let mut rest = bytes.as_slice();
+        for extent in self.to_copy(iov_iter::Direction::Dest, bytes.len() as u64)? {
+            let (now, behind) = rest.split_at_checked(extent.len as usize).unwrap_or((rest, &[]));
+            region.write(extent.offset, now).map_err(CopyError::Memory)?;
+            rest = behind;
+        }
+        self.advance(bytes.len() as u64).map_err(CopyError::Iter)
+    }
+
     fn single_segment_count(&self) -> u64 {
         self.0.borrow().single_segment_count()
     }
@@ -83,6 +126,25 @@ impl GuestIovIter for Iter {
         let mut extents = Vec::new();
         self.0.borrow().extract(max_bytes, max_segments, |extent| extents.push(extent.into()));
         extents
+    }
+}
+
+impl Iter {
+    /// The extents of the next `bytes` bytes, for a copy in this direction; none where they are discarded.
+    fn to_copy(&self, direction: iov_iter::Direction, bytes: u64) -> Result<Extents, CopyError> {
+        let iter = self.0.borrow();
+        if bytes > MOST_COPIED {
+            return Err(CopyError::Memory(MemoryError::TooLarge));
+        }
+        if iter.direction() != direction {
+            return Err(CopyError::Iter(IterError::Direction));
+        }
+        if bytes > iter.count() {
+            return Err(CopyError::Iter(IterError::OutOfBounds));
+        }
+        let mut extents = Extents::new();
+        iter.extract(bytes, u32::MAX, |extent| extents.push(extent.into()));
+        Ok(extents)
     }
 }
 
@@ -163,6 +225,9 @@ fn map(
     if *bytes > iter.count() {
         return Err(AddError::Iter(IterError::OutOfBounds));
     }
+    if iter.kind() == iov_iter::Kind::Discard && *bytes > 0 {
+        return Err(AddError::Iter(IterError::Unmappable));
+    }
     let extracted = iter.extract(*bytes, *max_segments, |extent| extents.push(extent.into()));
     if extracted.bytes < *bytes {
         return Err(AddError::Short(extracted.bytes));
@@ -181,6 +246,8 @@ impl From<iov_iter::IterError> for IterError {
     fn from(error: iov_iter::IterError) -> Self {
         match error {
             iov_iter::IterError::SegmentCount => Self::SegmentCount,
+            iov_iter::IterError::Alignment => Self::Alignment,
+            iov_iter::IterError::Direction => Self::Direction,
             iov_iter::IterError::Overflow => Self::Overflow,
             iov_iter::IterError::OutOfBounds => Self::OutOfBounds,
         }

@@ -27,6 +27,22 @@ pub enum Kind {
     Kvec,
     /// Pieces of pages: split where a page ends, and pieces of different pages are never joined.
     Bvec,
+    /// A queue of folios, whole ones, each of several pages that belong together: an extent never crosses from one into
+    /// the next.
+    Folioq,
+    /// The pages of a file's cache, whole ones, in the order of the file; each is an extent of its own.
+    Xarray,
+    /// Nothing: what is put into it is dropped. It has no segments, and only a direction.
+    Discard,
+}
+
+/// Where an iter is, to come [back](IovIter::restore) to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IterState {
+    /// Bytes before the position.
+    pub passed: u64,
+    /// Bytes to go.
+    pub left: u64,
 }
 
 /// A run of bytes in the region, as the maker of an iter names it.
@@ -50,8 +66,12 @@ pub struct Extent {
 /// Why an iter cannot be made or moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IterError {
-    /// [`Kind::Ubuf`] takes exactly one segment.
+    /// [`Kind::Ubuf`] takes exactly one segment, [`Kind::Discard`] none.
     SegmentCount,
+    /// A segment of [`Kind::Folioq`] or [`Kind::Xarray`] is not whole pages.
+    Alignment,
+    /// From [`Kind::Discard`] nothing can be read.
+    Direction,
     /// A segment overflows the address space.
     Overflow,
     /// The count is more than the segments hold, or the move goes past the iter's start or end.
@@ -61,7 +81,9 @@ pub enum IterError {
 impl fmt::Display for IterError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::SegmentCount => "an iter over one buffer takes exactly one segment",
+            Self::SegmentCount => "an iter over one buffer takes exactly one segment, and one over nothing takes none",
+            Self::Alignment => "a folio or page is not whole pages",
+            Self::Direction => "nothing can be read from what is discarded",
             Self::Overflow => "a segment overflows the address space",
             Self::OutOfBounds => "the position is outside the iter",
         })
@@ -102,11 +124,30 @@ impl IovIter {
     /// An iter over the first `count` bytes of `segments`.
     ///
     /// # Errors
-    /// [`IterError::SegmentCount`], [`IterError::Overflow`], and [`IterError::OutOfBounds`] where the segments hold
-    /// fewer than `count` bytes.
+    /// [`IterError::SegmentCount`], [`IterError::Alignment`], [`IterError::Direction`], [`IterError::Overflow`], and
+    /// [`IterError::OutOfBounds`] where the segments hold fewer than `count` bytes.
     pub fn create(kind: Kind, direction: Direction, segments: Vec<Segment>, count: u64) -> Result<Self, IterError> {
-        if kind == Kind::Ubuf && segments.len() != 1 {
-            return Err(IterError::SegmentCount);
+        let is_whole = |segment: &Segment| {
+            segment.base.is_multiple_of(PAGE_SIZE) && u64::from(segment.len).is_multiple_of(PAGE_SIZE)
+        };
+        match kind {
+            Kind::Ubuf if segments.len() != 1 => return Err(IterError::SegmentCount),
+            Kind::Discard if !segments.is_empty() => return Err(IterError::SegmentCount),
+            Kind::Discard if direction == Direction::Source => return Err(IterError::Direction),
+            Kind::Discard => {
+                return Ok(Self {
+                    kind,
+                    direction,
+                    segments,
+                    total: count,
+                    passed: 0,
+                    left: count,
+                    index: 0,
+                    offset: 0,
+                });
+            }
+            Kind::Folioq | Kind::Xarray if !segments.iter().all(is_whole) => return Err(IterError::Alignment),
+            _ => {}
         }
         let mut total = 0_u64;
         for segment in &segments {
@@ -119,6 +160,11 @@ impl IovIter {
         let mut iter = Self { kind, direction, segments, total, passed: 0, left: count, index: 0, offset: 0 };
         iter.step_over_ends();
         Ok(iter)
+    }
+
+    /// What the segments are.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Which way the bytes go.
@@ -160,6 +206,9 @@ impl IovIter {
     pub fn revert(&mut self, bytes: u64) -> Result<(), IterError> {
         self.passed = self.passed.checked_sub(bytes).ok_or(IterError::OutOfBounds)?;
         self.left += bytes;
+        if self.kind == Kind::Discard {
+            return Ok(());
+        }
         let mut rest = bytes;
         while rest > self.offset.into() {
             // `passed` counts the bytes before the position, so there is a segment before this one.
@@ -189,8 +238,54 @@ impl IovIter {
         Ok(())
     }
 
+    /// Where it is.
+    pub fn save(&self) -> IterState {
+        IterState { passed: self.passed, left: self.left }
+    }
+
+    /// Goes to where it was when that was [saved](Self::save).
+    ///
+    /// # Errors
+    /// [`IterError::OutOfBounds`] where this iter cannot have been there; it stays where it is.
+    pub fn restore(&mut self, state: IterState) -> Result<(), IterError> {
+        let IterState { passed, left } = state;
+        if passed.checked_add(left).is_none_or(|end| end > self.total) {
+            return Err(IterError::OutOfBounds);
+        }
+        match self.passed.checked_sub(passed) {
+            Some(back) => self.revert(back)?,
+            None => {
+                self.left = self.total - self.passed;
+                self.advance(passed - self.passed)?;
+            }
+        }
+        self.left = left;
+        Ok(())
+    }
+
+    /// All addresses and lengths of what is left, joined by *or*: its low zero bits say how everything is aligned. 0
+    /// where nothing is left.
+    pub fn alignment(&self) -> u64 {
+        let mut all = 0;
+        self.extract(u64::MAX, u32::MAX, |extent| all |= extent.offset | u64::from(extent.len));
+        all
+    }
+
+    /// How many pages what is left lies in, those that several extents share counted for each; no more than `most`.
+    pub fn pages(&self, most: u32) -> u32 {
+        let mut pages = 0_u64;
+        self.extract(u64::MAX, u32::MAX, |extent| {
+            let end = extent.offset + u64::from(extent.len); // no segment overflows
+            pages += end.div_ceil(PAGE_SIZE) - extent.offset / PAGE_SIZE;
+        });
+        u32::try_from(pages).map_or(most, |pages| pages.min(most))
+    }
+
     /// Bytes left in the segment at hand.
     pub fn single_segment_count(&self) -> u64 {
+        if self.kind == Kind::Discard {
+            return self.left;
+        }
         self.segments.get(self.index).map_or(0, |segment| u64::from(segment.len - self.offset).min(self.left))
     }
 
@@ -198,7 +293,8 @@ impl IovIter {
     /// extents. The only function that knows what the kinds are.
     ///
     /// Neighbouring bytes share an extent as far as its 32-bit length goes, but those of different pages never do in
-    /// a [`Kind::Bvec`], for nothing says that neighbours in the region belong together there.
+    /// a [`Kind::Bvec`] and a [`Kind::Xarray`], nor those of different folios in a [`Kind::Folioq`], for nothing says
+    /// that neighbours in the region belong together there. Of a [`Kind::Discard`] there is nothing to be mapped.
     pub fn extract(&self, max_bytes: u64, max_segments: u32, mut take: impl FnMut(Extent)) -> Extracted {
         let mut extracted = Extracted::default();
         if max_segments == 0 {
@@ -213,8 +309,8 @@ impl IovIter {
             skip = 0;
             while len > 0 {
                 let piece = match self.kind {
-                    Kind::Ubuf | Kind::Iovec | Kind::Kvec => len,
-                    Kind::Bvec => len.min(PAGE_SIZE - base % PAGE_SIZE),
+                    Kind::Ubuf | Kind::Iovec | Kind::Kvec | Kind::Folioq | Kind::Discard => len,
+                    Kind::Bvec | Kind::Xarray => len.min(PAGE_SIZE - base % PAGE_SIZE),
                 };
                 // How much of the piece still goes into the open extent: none, or what its length field holds.
                 let joined = match &open {
@@ -257,6 +353,8 @@ impl IovIter {
         match self.kind {
             Kind::Ubuf | Kind::Iovec | Kind::Kvec => true,
             Kind::Bvec => !address.is_multiple_of(PAGE_SIZE),
+            // Each segment begins with a folio or page.
+            Kind::Folioq | Kind::Xarray | Kind::Discard => false,
         }
     }
 

@@ -10,7 +10,7 @@
 
 mod iov_iter;
 
-pub use iov_iter::{Direction, Extent, Extracted, IovIter, IterError, Kind, PAGE_SIZE, Segment};
+pub use iov_iter::{Direction, Extent, Extracted, IovIter, IterError, IterState, Kind, PAGE_SIZE, Segment};
 
 #[cfg(target_arch = "wasm32")]
 mod component;

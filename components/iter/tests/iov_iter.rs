@@ -124,6 +124,60 @@ fn what_was_cut_off_can_be_had_back() {
     assert_eq!(extract(&iter, u64::MAX, 9), [(3, 7), (20, 10)]);
 }
 
+#[test]
+fn folios_that_are_neighbours_are_not_joined() {
+    let mut iter = iter(Kind::Folioq, &[(8192, 16384), (24576, 4096)]);
+    assert_eq!(extract(&iter, u64::MAX, 9), [(8192, 16384), (24576, 4096)]);
+    iter.advance(5000).unwrap();
+    assert_eq!(extract(&iter, u64::MAX, 9), [(13192, 11384), (24576, 4096)]);
+    assert_eq!((iter.single_segment_count(), iter.pages(99)), (11384, 4));
+}
+
+#[test]
+fn each_page_of_a_cache_is_an_extent() {
+    let mut iter = iter(Kind::Xarray, &[(4096, 8192), (12288, 4096)]);
+    iter.advance(100).unwrap();
+    assert_eq!(extract(&iter, u64::MAX, 9), [(4196, 3996), (8192, 4096), (12288, 4096)]);
+    assert_eq!(extract(&iter, u64::MAX, 2), [(4196, 3996), (8192, 4096)]);
+}
+
+#[test]
+fn folios_and_pages_of_a_cache_are_whole() {
+    for kind in [Kind::Folioq, Kind::Xarray] {
+        for segment in [Segment { base: 1, len: 4096 }, Segment { base: 4096, len: 100 }] {
+            assert_eq!(IovIter::create(kind, Direction::Dest, vec![segment], 0).err(), Some(IterError::Alignment));
+        }
+    }
+}
+
+#[test]
+fn what_is_discarded_is_only_counted() {
+    let mut iter = IovIter::create(Kind::Discard, Direction::Dest, vec![], 1 << 40).unwrap();
+    assert_eq!((iter.count(), iter.single_segment_count(), iter.alignment(), iter.pages(9)), (1 << 40, 1 << 40, 0, 0));
+    iter.advance(1 << 39).unwrap();
+    let half = iter.save();
+    assert_eq!(extract(&iter, u64::MAX, 9), []);
+    iter.truncate(10);
+    assert_eq!(iter.advance(11), Err(IterError::OutOfBounds));
+    iter.restore(half).unwrap();
+    iter.revert(1 << 39).unwrap();
+    assert_eq!((iter.count(), iter.revert(1)), (1 << 40, Err(IterError::OutOfBounds)));
+    let create = |direction, segments| IovIter::create(Kind::Discard, direction, segments, 5).err();
+    assert_eq!(create(Direction::Source, vec![]), Some(IterError::Direction));
+    assert_eq!(create(Direction::Dest, vec![Segment { base: 0, len: 5 }]), Some(IterError::SegmentCount));
+}
+
+#[test]
+fn a_state_of_another_iter_is_refused() {
+    let long = iter(Kind::Kvec, &[(0, 100)]);
+    let mut short = iter(Kind::Kvec, &[(0, 10)]);
+    short.advance(4).unwrap();
+    assert_eq!(short.restore(long.save()), Err(IterError::OutOfBounds));
+    assert_eq!((short.count(), short.single_segment_count()), (6, 6));
+    let wild = ninering_iter::IterState { passed: u64::MAX, left: 1 };
+    assert_eq!(short.restore(wild), Err(IterError::OutOfBounds));
+}
+
 /// The address of each byte, and no more.
 struct Model {
     kind: Kind,
@@ -143,10 +197,16 @@ impl Model {
 
     fn extract(&self, max_bytes: usize, max_segments: usize) -> Vec<(u64, u32)> {
         let mut extents: Vec<(u64, u32)> = Vec::new();
-        for &address in self.addresses[self.position..self.end].iter().take(max_bytes) {
+        for (index, &address) in self.addresses[self.position..self.end].iter().take(max_bytes).enumerate() {
             let joins = |&(offset, len): &(u64, u32)| {
                 let same_page = offset / PAGE_SIZE == address / PAGE_SIZE;
-                offset + u64::from(len) == address && (self.kind != Kind::Bvec || same_page)
+                let together = match self.kind {
+                    Kind::Ubuf | Kind::Iovec | Kind::Kvec => true,
+                    Kind::Bvec | Kind::Xarray => same_page,
+                    Kind::Folioq => self.owners[self.position + index] == self.owners[self.position + index - 1],
+                    Kind::Discard => false,
+                };
+                offset + u64::from(len) == address && together
             };
             if extents.last().is_some_and(joins) {
                 extents.last_mut().expect("it has just been looked at").1 += 1;
@@ -172,6 +232,8 @@ enum Operation {
     Truncate(usize),
     Reexpand(usize),
     Extract(usize, u32),
+    Save,
+    Restore,
 }
 
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
@@ -182,6 +244,8 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
         bytes().prop_map(Operation::Truncate),
         bytes().prop_map(Operation::Reexpand),
         (bytes(), 0..12_u32).prop_map(|(bytes, segments)| Operation::Extract(bytes, segments)),
+        Just(Operation::Save),
+        Just(Operation::Restore),
     ];
     prop::collection::vec(operation, 1..40)
 }
@@ -208,13 +272,20 @@ fn segments() -> impl Strategy<Value = Vec<(u64, u32)>> {
 proptest! {
     #[test]
     fn agrees_with_the_model(
-        kind in prop::sample::select(vec![Kind::Ubuf, Kind::Iovec, Kind::Kvec, Kind::Bvec]),
+        kind in prop::sample::select(vec![
+            Kind::Ubuf, Kind::Iovec, Kind::Kvec, Kind::Bvec, Kind::Folioq, Kind::Xarray,
+        ]),
         mut list in segments(),
         cut in 0..100_usize,
         operations in operations(),
     ) {
         if kind == Kind::Ubuf {
             list.truncate(1);
+        }
+        if matches!(kind, Kind::Folioq | Kind::Xarray) {
+            for (base, len) in &mut list {
+                (*base, *len) = (*base / PAGE_SIZE * PAGE_SIZE, *len / PAGE_SIZE as u32 * PAGE_SIZE as u32);
+            }
         }
         let total = list.iter().map(|&(_, len)| len as usize).sum::<usize>();
         let count = total.saturating_sub(cut);
@@ -226,6 +297,7 @@ proptest! {
         }
         let mut iter = made.unwrap();
         let mut model = Model::new(kind, &list, count);
+        let mut saved = (iter.save(), model.position, model.end);
         for operation in operations {
             match operation {
                 Operation::Advance(bytes) => {
@@ -247,13 +319,29 @@ proptest! {
                     prop_assert_eq!(iter.reexpand(bytes as u64).is_ok(), allowed);
                     if allowed { model.end = model.position + bytes; }
                 }
+                Operation::Save => saved = (iter.save(), model.position, model.end),
+                Operation::Restore => {
+                    prop_assert_eq!(iter.restore(saved.0), Ok(()));
+                    (model.position, model.end) = (saved.1, saved.2);
+                }
                 Operation::Extract(bytes, segments) => {
                     prop_assert_eq!(extract(&iter, bytes as u64, segments), model.extract(bytes, segments as usize));
                 }
             }
             prop_assert_eq!(iter.count(), (model.end - model.position) as u64);
             prop_assert_eq!(iter.single_segment_count(), model.single_segment_count() as u64);
-            prop_assert_eq!(extract(&iter, u64::MAX, u32::MAX), model.extract(usize::MAX, usize::MAX));
+            let extents = model.extract(usize::MAX, usize::MAX);
+            prop_assert_eq!(extract(&iter, u64::MAX, u32::MAX), extents.clone());
+            let alignment = extents.iter().fold(0, |all, &(offset, len)| all | offset | u64::from(len));
+            prop_assert_eq!(iter.alignment(), alignment);
+            let pages = |&(offset, len): &(u64, u32)| (offset..offset + u64::from(len)).map(|byte| byte / PAGE_SIZE);
+            let pages: usize = extents.iter().map(|extent| {
+                let mut pages: Vec<_> = pages(extent).collect();
+                pages.dedup();
+                pages.len()
+            }).sum();
+            prop_assert_eq!(iter.pages(u32::MAX), pages as u32);
+            prop_assert_eq!(iter.pages(2), pages.min(2) as u32);
         }
     }
 }
