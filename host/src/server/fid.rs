@@ -249,14 +249,18 @@ impl FidTable {
 
     /// Forgets `number` and returns what it stood for.
     pub(super) fn remove(&self, number: u32) -> Result<Arc<Fid>, Errno> {
+        self.fids.write().remove(number).ok_or(Errno::EBADF)
+    }
+
+    /// Forgets `number` if it stands for `fid`, and not for something else by now.
+    pub(super) fn take_back(&self, number: u32, fid: &Arc<Fid>) {
         let mut fids = self.fids.write();
-        let removed = if number < DENSE {
-            fids.dense.get_mut(number as usize).and_then(Option::take)
-        } else {
-            fids.sparse.remove(&number)
+        let taken = match fids.get(number) {
+            Some(current) if Arc::ptr_eq(current, fid) => fids.remove(number),
+            _ => None,
         };
-        fids.count -= usize::from(removed.is_some());
-        removed.ok_or(Errno::EBADF)
+        drop(fids);
+        drop(taken);
     }
 
     /// Forgets them all, and returns what they stood for.
@@ -290,6 +294,16 @@ impl Fids {
         } else {
             self.sparse.get_mut(&number)
         }
+    }
+
+    fn remove(&mut self, number: u32) -> Option<Arc<Fid>> {
+        let removed = if number < DENSE {
+            self.dense.get_mut(number as usize).and_then(Option::take)
+        } else {
+            self.sparse.remove(&number)
+        };
+        self.count -= usize::from(removed.is_some());
+        removed
     }
 
     /// Fills a free slot.

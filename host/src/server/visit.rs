@@ -68,12 +68,9 @@ impl Session {
                 dispatch::dispatch(self, &Request { visited: Some(&visited), ..*inner }, &message)
             });
         }
-        self.fids.insert(new_number, visited)?;
+        self.fids.insert(new_number, Arc::clone(&visited))?;
         self.answer_visit(request, qids, changes, |inner| {
-            dispatch::dispatch(self, inner, &message).inspect_err(|_| {
-                // It may have been clunked meanwhile, by who did not wait for it to be told.
-                let _ = self.fids.remove(new_number);
-            })
+            dispatch::dispatch(self, inner, &message).inspect_err(|_| self.fids.take_back(new_number, &visited))
         })
     }
 
