@@ -21,8 +21,8 @@ fn skip(why: &str) {
     eprintln!("SKIPPED: {why}");
 }
 
-/// A small source tree with everything that a copy can get wrong.
-fn source_tree(top: &Path) {
+/// A small source tree with everything that a copy can get wrong; `links` says whether there are links of either kind.
+fn source_tree(top: &Path, links: bool) {
     fs::create_dir_all(top.join("src/deep/er")).expect("a directory");
     fs::create_dir(top.join("empty")).expect("a directory");
     for number in 0..300 {
@@ -32,21 +32,28 @@ fn source_tree(top: &Path) {
     fs::write(top.join("src/deep/er/large"), vec![0xa5; 3_000_001]).expect("a file");
     fs::write(top.join("src/nothing"), "").expect("a file");
     fs::write(top.join("name with spaces and ünïcode"), "x").expect("a file");
-    std::os::unix::fs::symlink("../src/file001.c", top.join("empty/link")).expect("a link");
-    std::os::unix::fs::symlink("nowhere", top.join("dangling")).expect("a link");
-    fs::hard_link(top.join("src/file002.c"), top.join("src/hard")).expect("a link");
+    if links {
+        std::os::unix::fs::symlink("../src/file001.c", top.join("empty/link")).expect("a link");
+        std::os::unix::fs::symlink("nowhere", top.join("dangling")).expect("a link");
+        fs::hard_link(top.join("src/file002.c"), top.join("src/hard")).expect("a link");
+    }
     let script = top.join("script");
     fs::write(&script, "#!/bin/sh\n").expect("a file");
     fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o750)).expect("a mode");
 }
 
 fn linux_copies_a_tree(source: &str, options: &str) {
+    linux_copies_a_tree_in("9p2000.L", source, options);
+}
+
+fn linux_copies_a_tree_in(version: &str, source: &str, options: &str) {
     let tree = tempfile::tempdir().expect("a directory");
-    source_tree(tree.path());
+    // To Linux, 9P2000 has no links.
+    source_tree(tree.path(), version != "9p2000");
     let server = format!("{} serve {source} --listen tcp://{{ADDR}}:{{PORT}}", ninering().get_program().display());
     let ended = finish(
         Command::new(root().join("tests/uml/run"))
-            .args(["--server", &server, "--options", options, "--"])
+            .args(["--server", &server, "--version", version, "--options", options, "--"])
             .arg(root().join("tests/uml/copy-tree"))
             .arg(tree.path()),
     );
@@ -71,6 +78,20 @@ fn the_linux_client_copies_a_tree_in_and_out_with_its_cache() {
 #[test]
 fn the_linux_client_copies_a_tree_in_and_out_of_memory() {
     linux_copies_a_tree("mem:", "cache=none");
+}
+
+#[test]
+fn the_linux_client_copies_a_tree_in_9p2000_u() {
+    let export = tempfile::tempdir().expect("a directory");
+    linux_copies_a_tree_in("9p2000.u", &format!("dir:{}", export.path().display()), "cache=none");
+    linux_copies_a_tree_in("9p2000.u", "mem:", "cache=loose");
+}
+
+#[test]
+fn the_linux_client_copies_a_tree_in_9p2000() {
+    let export = tempfile::tempdir().expect("a directory");
+    linux_copies_a_tree_in("9p2000", &format!("dir:{}", export.path().display()), "cache=none");
+    linux_copies_a_tree_in("9p2000", "mem:", "cache=loose");
 }
 
 /// diod on a directory; `None` where there is no diod.
