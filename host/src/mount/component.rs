@@ -83,11 +83,11 @@ impl Template {
         let mut shared = SHARED.lock();
         match &*shared {
             Some(template) => Ok(Arc::clone(template)),
-            None => Ok(Arc::clone(shared.insert(Arc::new(Self::new()?)))),
+            None => Ok(Arc::clone(shared.insert(Arc::new(Self::new(CLIENT_COMPONENT)?)))),
         }
     }
 
-    fn new() -> wasmtime::Result<Self> {
+    fn new(client: &[u8]) -> wasmtime::Result<Self> {
         let mut config = Config::new();
         // Nothing in these components waits, so they need no fibers and no async tasks; without them a call costs a third.
         config.concurrency_support(false);
@@ -95,7 +95,7 @@ impl Template {
         config.memory_init_cow(true);
         config.cache(crate::program::compilation_cache());
         let engine = Engine::new(&config)?;
-        let component = Component::new(&engine, CLIENT_COMPONENT)?;
+        let component = Component::new(&engine, client)?;
         let mut linker = Linker::new(&engine);
         MountComponent::add_to_linker::<Guest, HasSelf<Guest>>(&mut linker, |guest| guest)?;
         let instance = MountComponentPre::new(linker.instantiate_pre(&component)?)?;
@@ -111,6 +111,30 @@ impl Template {
             }
         })?;
         Ok(Self { engine, instance, ticks })
+    }
+}
+
+/// A client of one's own, to be used in place of the built-in one: a component of the world `mount-component`.
+///
+/// Whatever it does, it does to the mount that it is used for: it has a store of its own, so much memory and time, and
+/// reaches nothing but its ring and what of the region is leased to it.
+#[derive(Clone)]
+pub struct ClientComponent(pub(super) Arc<Template>);
+
+impl ClientComponent {
+    /// Compiles it.
+    ///
+    /// # Errors
+    /// It is no component of that world, or the machine cannot run WebAssembly; why, in one line.
+    pub fn new(bytes: &[u8]) -> Result<Self, String> {
+        let one_line = |error: wasmtime::Error| format!("{error:#}").replace('\n', " ");
+        Template::new(bytes).map(|template| Self(Arc::new(template))).map_err(one_line)
+    }
+}
+
+impl std::fmt::Debug for ClientComponent {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("ClientComponent")
     }
 }
 

@@ -101,12 +101,16 @@ impl Handle {
             return (Err(error), Some(buffer));
         }
         self.mount.0.contents(self.qid.path).fetch_add(1, Ordering::AcqRel);
+        let given = buffer.len();
         let outcome = self.mount.operate(self.incarnation, Some(buffer), |vfs, store, extents| {
             vfs.call_write(store, self.node, offset, extents)
         });
         let (value, buffer, _) = outcome.await;
         let count = match value {
-            Ok(Value::Count(count)) => Ok(usize::try_from(count).unwrap_or(usize::MAX)),
+            Ok(Value::Count(count)) => match usize::try_from(count) {
+                Ok(count) if count <= given => Ok(count),
+                _ => Err(Error::broken("the client has written more than it was given")),
+            },
             Ok(other) => Err(unexpected(other)),
             Err(error) => Err(error),
         };
@@ -118,7 +122,11 @@ impl Handle {
         let outcome = self
             .mount
             .operate(self.incarnation, None, |vfs, store, _| vfs.call_read_directory(store, self.node, offset));
-        expect!(outcome.await, Entries)
+        let entries = expect!(outcome.await, Entries)?;
+        if entries.entries.is_empty() && !entries.end {
+            return Err(Error::broken("the client lists nothing, and says that there is more"));
+        }
+        Ok(entries)
     }
 
     /// Returns when the file's data (`data_only`), or all of it, is on stable storage.

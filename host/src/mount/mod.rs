@@ -34,6 +34,7 @@ use wasmtime::{Store, component::Resource};
 pub use self::{
     buffer::Buffer,
     component::{
+        ClientComponent,
         types::{
             AttributeChanges, Attributes, DirectoryEntry, Qid, SetTime, Statistics as FilesystemStatistics, Timestamp,
         },
@@ -76,6 +77,8 @@ pub struct MountOptions {
     pub queue_size: u16,
     /// Bytes of memory that the client may use itself.
     pub client_memory: usize,
+    /// Another client than the built-in one.
+    pub client: Option<ClientComponent>,
 }
 
 impl Default for MountOptions {
@@ -90,6 +93,7 @@ impl Default for MountOptions {
             region_size: 64 << 20,
             queue_size: 64,
             client_memory: 32 << 20,
+            client: None,
         }
     }
 }
@@ -340,7 +344,10 @@ impl Mount {
     fn submit_start(&self, device: impl FnOnce(DeviceQueue) -> Result<Box<dyn Device>>) -> Result<Submitted> {
         let options = &self.0.options;
         let cannot = |what: &str, error: &dyn std::fmt::Display| Error::broken(format!("{what}: {error:#}"));
-        let template = Template::shared().map_err(|error| cannot("the client cannot be compiled", &error))?;
+        let template = match &options.client {
+            Some(client) => Arc::clone(&client.0),
+            None => Template::shared().map_err(|error| cannot("the client cannot be compiled", &error))?,
+        };
         let region = Region::new(options.region_size).map_err(|error| cannot("no memory for the region", &error))?;
         let (driver, queue) = Driver::new(Arc::clone(&region), options.queue_size)
             .map_err(|error| cannot("no ring can be made in the region", &error))?;
