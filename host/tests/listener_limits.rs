@@ -324,6 +324,37 @@ fn fids_are_limited_and_their_memory_with_them() {
 }
 
 #[test]
+fn fids_of_all_connections_are_limited_but_for_the_first_of_each() {
+    let options = ServerOptions { max_fids: 60, max_fids_in_all: 50, ..ServerOptions::default() };
+    let serving = Serving::on_unix_socket(Server::new(Arc::new(Gated::default()), options));
+    // How many fids more a client gets, and what it is refused with.
+    let fill = |connection: &mut Box<dyn Connection>, first: u32| {
+        for count in 0.. {
+            let newfid = first + count;
+            send(connection, 1, &Tmessage::Twalk { fid: ROOT, newfid, names: Names::default() });
+            let reply = receive(connection).unwrap();
+            if let Rmessage::Rlerror { ecode } = Frame::<Rmessage<'_>>::decode(&reply).unwrap().message {
+                return (count, Errno(ecode));
+            }
+        }
+        unreachable!("there is an end")
+    };
+    let (mut greedy, mut other) = (begun(&serving, "fast"), begun(&serving, "fast"));
+    assert_eq!(fill(&mut greedy, 10), (58, Errno::EMFILE));
+    assert_eq!(fill(&mut other, 10), (20, Errno::ENFILE));
+    let mut late = begun(&serving, "fast");
+    assert_eq!(fill(&mut late, 10), (14, Errno::ENFILE));
+    // What one gives back, another gets: by a clunk, by a Tversion, by its end.
+    send(&mut other, 1, &Tmessage::Tclunk { fid: 10 });
+    assert_eq!(next(&mut other), (1, "Rclunk"));
+    assert_eq!(fill(&mut late, 100), (1, Errno::ENFILE));
+    version(&mut other);
+    assert_eq!(fill(&mut late, 200), (5, Errno::ENFILE));
+    drop(greedy);
+    until(|| fill(&mut late, 300).1 == Errno::EMFILE);
+}
+
+#[test]
 fn a_panic_on_the_reading_task_costs_one_request() {
     let gate = Gated::default();
     gate.claim_not_to_wait();

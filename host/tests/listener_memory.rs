@@ -78,7 +78,7 @@ impl Drop for Server {
 #[test]
 fn who_opens_and_never_clunks_is_bounded() {
     const FIDS: usize = 500;
-    let server = Server::start(&["--max-fids", &FIDS.to_string()]);
+    let server = Server::start(&["--max-fids-per-connection", &FIDS.to_string()]);
     fs::write(server.directory.path().join("file"), "contents").unwrap();
     server.client();
     let (memory, descriptors) = (server.resident(), server.descriptors());

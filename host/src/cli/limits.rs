@@ -17,9 +17,13 @@ pub(super) struct LimitArguments {
     /// Connections of one IPv4 address, IPv6 network (64 bits), local user or virtual machine; one more is closed.
     #[arg(long, value_name = "COUNT", default_value = "256", value_parser = count)]
     max_connections_per_peer: usize,
+    /// Fids, but for the first 16 of each connection; one more is refused with ENFILE. Each has one or two descriptors
+    /// [default: as many as the process may have descriptors for, at most 1048576].
+    #[arg(long, value_name = "COUNT", value_parser = count)]
+    max_fids: Option<usize>,
     /// Fids of one connection; one more is refused with EMFILE.
     #[arg(long, value_name = "COUNT", default_value = "65536", value_parser = count)]
-    max_fids: usize,
+    max_fids_per_connection: usize,
     /// Requests under way at a time; as many threads answer them.
     #[arg(long, value_name = "COUNT", default_value = "512", value_parser = count)]
     max_requests: usize,
@@ -78,12 +82,21 @@ impl LimitArguments {
         }
     }
 
-    /// Sets what the protocol engine is to grant each session.
-    pub(super) fn apply_to(&self, options: &mut ServerOptions) {
+    /// Sets what the protocol engine is to grant sessions, in a process that may have so many descriptors.
+    pub(super) fn apply_to(&self, options: &mut ServerOptions, descriptors: usize) {
         options.max_msize = self.msize;
-        options.max_fids = self.max_fids;
+        options.max_fids = self.max_fids_per_connection;
+        options.max_fids_in_all = self.max_fids.unwrap_or_else(|| {
+            let reserved = self.max_connections.saturating_mul(PER_CONNECTION).min(descriptors / 2);
+            ((descriptors - reserved) / PER_FID).min(options.max_fids_in_all)
+        });
     }
 }
+
+/// How many descriptors a fid may have: for the file, and for the open file.
+const PER_FID: usize = 2;
+/// How many are set apart for each connection: its socket's, and those of the fids that it may have in any case.
+const PER_CONNECTION: usize = 1 + 16 * PER_FID;
 
 fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
@@ -189,9 +202,22 @@ mod tests {
         let arguments = parse(&[]).unwrap();
         assert_eq!(arguments.limits(), Limits::default());
         let mut options = ServerOptions { max_msize: 0, max_fids: 0, ..ServerOptions::default() };
-        arguments.apply_to(&mut options);
+        arguments.apply_to(&mut options, 1 << 30);
         let default = ServerOptions::default();
         assert_eq!((options.max_msize, options.max_fids), (default.max_msize, default.max_fids));
+    }
+
+    #[test]
+    fn fids_leave_descriptors_for_connections() {
+        let in_all = |arguments: &[&str], descriptors| {
+            let mut options = ServerOptions::default();
+            parse(arguments).unwrap().apply_to(&mut options, descriptors);
+            options.max_fids_in_all
+        };
+        assert_eq!(in_all(&[], 1 << 30), 1 << 20);
+        assert_eq!(in_all(&[], 1024), 256);
+        assert_eq!(in_all(&["--max-connections=10"], 1024), (1024 - 330) / 2);
+        assert_eq!(in_all(&["--max-fids=5"], 1024), 5);
     }
 
     #[test]

@@ -101,12 +101,12 @@ A second one ends it at once.";
 
 pub(super) fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let addresses = arguments.addresses()?;
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
     let resources = Resources::new(arguments.limits.limits());
     let observing = arguments.observing.observing()?;
     let dialects = arguments.dialects.iter().copied().collect();
     let mut options = ServerOptions { dialects, observers: observing.observers.clone(), ..ServerOptions::default() };
-    arguments.limits.apply_to(&mut options);
+    arguments.limits.apply_to(&mut options, descriptors);
     let server = arguments.exports.server(options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(resources.limits().requests.saturating_add(OTHER_THREADS))
@@ -142,11 +142,15 @@ pub(super) fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 /// Lets this process have as many descriptors as it may: each fid of a directory has one or two. (The usual limit is low for
 /// the sake of programs that use `select`.)
-fn raise_descriptor_limit() {
+///
+/// Returns how many that are.
+fn raise_descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(%error, "cannot raise the limit of open descriptors");
     }
+    let unlimited = usize::MAX;
+    getrlimit(Resource::Nofile).current.map_or(unlimited, |most| usize::try_from(most).unwrap_or(unlimited))
 }
 
 /// Serves until a signal comes, or the last client that there can be is gone.

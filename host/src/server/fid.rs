@@ -6,7 +6,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use ninering_wire::{Attributes, Errno, NOFID, SetAttributes, lopen, setattr};
@@ -181,6 +184,33 @@ const DENSE: u32 = 1 << 16;
 pub(super) struct FidTable {
     fids: RwLock<Fids>,
     limit: usize,
+    shared: Arc<SharedFids>,
+}
+
+/// How many fids a session may have whatever others have.
+const ALWAYS: usize = 16;
+
+/// The fids of all sessions of a server together, but the first [`ALWAYS`] of each.
+pub(super) struct SharedFids {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+impl SharedFids {
+    /// None yet, and at most `limit`.
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { used: AtomicUsize::new(0), limit })
+    }
+
+    /// One more: `ENFILE` at the limit.
+    fn take(&self) -> Result<(), Errno> {
+        let more = |used: usize| (used < self.limit).then(|| used + 1);
+        self.used.fetch_update(Relaxed, Relaxed, more).map(drop).map_err(|_| Errno::ENFILE)
+    }
+
+    fn give_back(&self, count: usize) {
+        self.used.fetch_sub(count, Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -192,9 +222,9 @@ struct Fids {
 }
 
 impl FidTable {
-    /// An empty table for at most `limit` fids.
-    pub(super) fn new(limit: usize) -> Self {
-        Self { fids: RwLock::default(), limit }
+    /// An empty table for at most `limit` fids, which count as `shared` ones.
+    pub(super) fn new(limit: usize, shared: Arc<SharedFids>) -> Self {
+        Self { fids: RwLock::default(), limit, shared }
     }
 
     /// What `number` stands for, if that is a file; `EBADF` where it is an extended attribute, or unknown. For requests,
@@ -216,7 +246,8 @@ impl FidTable {
         Ok(Arc::clone(fid))
     }
 
-    /// Makes `number` stand for `fid`: `EINVAL` where it is in use, `EBADF` for `NOFID`, `EMFILE` at the limit.
+    /// Makes `number` stand for `fid`: `EINVAL` where it is in use, `EBADF` for `NOFID`, `EMFILE` at the
+    /// session's limit, `ENFILE` at that of all.
     pub(super) fn insert(&self, number: u32, fid: Arc<Fid>) -> Result<(), Errno> {
         if number == NOFID {
             return Err(Errno::EBADF);
@@ -227,6 +258,9 @@ impl FidTable {
         }
         if fids.count >= self.limit {
             return Err(Errno::EMFILE);
+        }
+        if fids.count >= ALWAYS {
+            self.shared.take()?;
         }
         fids.put(number, fid);
         Ok(())
@@ -249,29 +283,44 @@ impl FidTable {
 
     /// Forgets `number` and returns what it stood for.
     pub(super) fn remove(&self, number: u32) -> Result<Arc<Fid>, Errno> {
-        self.fids.write().remove(number).ok_or(Errno::EBADF)
+        self.forget(&mut self.fids.write(), number).ok_or(Errno::EBADF)
     }
 
     /// Forgets `number` if it stands for `fid`, and not for something else by now.
     pub(super) fn take_back(&self, number: u32, fid: &Arc<Fid>) {
         let mut fids = self.fids.write();
         let taken = match fids.get(number) {
-            Some(current) if Arc::ptr_eq(current, fid) => fids.remove(number),
+            Some(current) if Arc::ptr_eq(current, fid) => self.forget(&mut fids, number),
             _ => None,
         };
         drop(fids);
         drop(taken);
     }
 
+    fn forget(&self, fids: &mut Fids, number: u32) -> Option<Arc<Fid>> {
+        let forgotten = fids.remove(number)?;
+        if fids.count >= ALWAYS {
+            self.shared.give_back(1);
+        }
+        Some(forgotten)
+    }
+
     /// Forgets them all, and returns what they stood for.
     pub(super) fn take(&self) -> impl Iterator<Item = Arc<Fid>> + use<> {
-        let Fids { dense, sparse, .. } = std::mem::take(&mut *self.fids.write());
+        let Fids { dense, sparse, count } = std::mem::take(&mut *self.fids.write());
+        self.shared.give_back(count.saturating_sub(ALWAYS));
         dense.into_iter().flatten().chain(sparse.into_values())
     }
 
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.fids.read().count
+    }
+}
+
+impl Drop for FidTable {
+    fn drop(&mut self) {
+        self.shared.give_back(self.fids.get_mut().count.saturating_sub(ALWAYS));
     }
 }
 

@@ -58,7 +58,7 @@ pub use self::{
     peer::Peer,
     session::{Counters, Session},
 };
-use self::{export::Exports, lock::LockTable, observer::SessionNumbers};
+use self::{export::Exports, fid::SharedFids, lock::LockTable, observer::SessionNumbers};
 use crate::{backend::Backend, names::Names};
 
 /// The least `msize` that a client may ask for, in bytes (Linux's own client asks for no less either).
@@ -73,8 +73,11 @@ pub struct ServerOptions {
     pub max_msize: u32,
     /// Refuse with `EROFS` whatever would change a filesystem?
     pub read_only: bool,
-    /// How many fids one session may have at a time.
+    /// How many fids one session may have at a time; one more is `EMFILE`.
     pub max_fids: usize,
+    /// How many all sessions may have together, but for the first 16 of each; one more is `ENFILE`. A fid of a directory
+    /// has one or two descriptors.
+    pub max_fids_in_all: usize,
     /// The dialects that it speaks.
     pub dialects: Dialects,
     /// Who sees what its sessions do, those that are [`Session::watched`].
@@ -82,12 +85,13 @@ pub struct ServerOptions {
 }
 
 impl Default for ServerOptions {
-    /// 1 MiB of payload in a message, writable, 65,536 fids, all dialects.
+    /// 1 MiB of payload in a message, writable, 65,536 fids a session and 1,048,576 in all, all dialects.
     fn default() -> Self {
         Self {
             max_msize: (1 << 20) + 4096,
             read_only: false,
             max_fids: 1 << 16,
+            max_fids_in_all: 1 << 20,
             dialects: Dialects::ALL,
             observers: Observers::default(),
         }
@@ -101,6 +105,7 @@ pub struct Server {
     names: Names,
     session_numbers: SessionNumbers,
     locks: Arc<LockTable>,
+    fids: Arc<SharedFids>,
 }
 
 impl Server {
@@ -124,7 +129,8 @@ impl Server {
     fn offering(exports: Exports, mut options: ServerOptions) -> Arc<Self> {
         options.max_msize = options.max_msize.clamp(LEAST_MSIZE, MOST_MSIZE);
         let (names, session_numbers) = (Names::default(), SessionNumbers::default());
-        Arc::new(Self { exports, options, names, session_numbers, locks: Arc::default() })
+        let fids = SharedFids::new(options.max_fids_in_all);
+        Arc::new(Self { exports, options, names, session_numbers, locks: Arc::default(), fids })
     }
 
     /// Begins a conversation with a client of this process.

@@ -88,7 +88,7 @@ impl Session {
     pub(super) fn new(server: Arc<Server>, peer: Peer) -> Self {
         Self {
             peer,
-            fids: FidTable::new(server.options.max_fids),
+            fids: FidTable::new(server.options.max_fids, Arc::clone(&server.fids)),
             locks: SessionLocks::new(&server.locks),
             server,
             agreed: RwLock::default(),
