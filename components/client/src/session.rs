@@ -206,6 +206,11 @@ impl<R: Ring> Session<R> {
         self.ordered.get()
     }
 
+    /// Can what depends on a walk be sent along with it?
+    pub(crate) fn can_visit(&self) -> bool {
+        self.ordered.get() || self.visits.get()
+    }
+
     /// Says whether the device has completed all requests when it was kicked. Then no operation has to be put by.
     pub fn set_immediate(&self, immediate: bool) {
         self.immediate.set(immediate);
@@ -480,8 +485,8 @@ impl<R: Ring> Session<R> {
     }
 
     /// Walks `names` from the fid `from`, and does what `message` says with the file where that leads, of which it is
-    /// given a fid: in one message if the server knows [`Tmessage::Tvisit`], in one flight if it does not. Only of use
-    /// where the device is [ordered](Self::set_ordered). `keeps` says that `message` opens that fid, and that it is to stay.
+    /// given a fid: in one message if the server knows [`Tmessage::Tvisit`], in one flight if it does not. Only where it
+    /// [can](Self::can_visit). `keeps` says that `message` opens that fid, and that it is to stay.
     ///
     /// # Errors
     /// Those of the walk.
@@ -684,11 +689,9 @@ impl<R: Ring> Session<R> {
     /// The session is broken where they cannot agree.
     pub async fn version(&self, msize: u32) -> Result<(), Error> {
         let asked = msize.max(MIN_MSIZE);
-        // A server that does not know the longer name is asked again, and answers as it would have at first.
-        let dialects =
-            if self.is_ordered() { [VERSION_NINERING, VERSION_9P2000L].as_slice() } else { &[VERSION_9P2000L] };
+        // A server that does not know the longer name says so in one way or another, and is asked again.
         let mut agreed = Err(String::new());
-        for &dialect in dialects {
+        for dialect in [VERSION_NINERING, VERSION_9P2000L] {
             let message = Tmessage::Tversion { msize: asked, version: Str(dialect) };
             let answer = |message: Rmessage<'_>| match message {
                 Rmessage::Rversion { msize, version } if *version == *dialect || *version == *VERSION_9P2000L => {
@@ -697,7 +700,10 @@ impl<R: Ring> Session<R> {
                 Rmessage::Rversion { version, .. } => Some(Err(format!("the server speaks {version:?}, not 9P2000.L"))),
                 _ => None,
             };
-            agreed = self.request(message, Cleanup::Nothing, no_payload, answer).await?;
+            agreed = match self.request(message, Cleanup::Nothing, no_payload, answer).await {
+                Err(Error::Errno(_)) if dialect == VERSION_NINERING => continue,
+                answered => answered?,
+            };
             if agreed.is_ok() {
                 break;
             }

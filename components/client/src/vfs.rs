@@ -241,7 +241,7 @@ impl<R: Ring> Vfs<R> {
             };
         }
         // Who truncates mostly makes a new file, and then it is one flight instead of two.
-        if flags.truncate && self.session.is_ordered() {
+        if flags.truncate && self.session.can_visit() {
             let mut walker = Walker::new(&self.session, base.clone(), path.clone())?;
             if let Last::Name { name, slash: false } = walker.take_last() {
                 match self.create(walker, name, flags, mode).await {
@@ -408,7 +408,7 @@ impl<R: Ring> Vfs<R> {
             return Ok(fid.clone());
         }
         let flags = lopen::RDONLY | lopen::DIRECTORY;
-        let fid = if self.session.is_ordered() {
+        let fid = if self.session.can_visit() {
             let open = |fid| Tmessage::Tlopen { fid, flags };
             let visited = self.session.visit(node.fid.number(), Names::default(), true, open, session::opened).await?;
             visited.done.transpose()?;

@@ -158,7 +158,7 @@ impl<R: Ring> Walker<R> {
         }
     }
 
-    /// In one flight, on an ordered device: walks to the end of the path, and does what `message` says with the file
+    /// In one flight, where that can be: walks to the end of the path, and does what `message` says with the file
     /// there. `message` must do no harm to a symbolic link that is still to be followed.
     pub(crate) async fn visit<T>(
         &mut self,
@@ -187,7 +187,7 @@ impl<R: Ring> Walker<R> {
         }
     }
 
-    /// In one flight, on an ordered device: walks to the end of the path and opens what is there, if it is a file.
+    /// In one flight, where that can be: walks to the end of the path and opens what is there, if it is a file.
     pub(crate) async fn visit_open(&mut self, follow: bool, flags: u32) -> Result<Visit<(Fid<R>, Qid, u32)>, Error> {
         // A slash behind the name of a file is to be seen before the file is opened, and perhaps truncated.
         let straight = self.straight().filter(|(_, _, names)| !names.is_empty());
@@ -217,7 +217,7 @@ impl<R: Ring> Walker<R> {
         Ok(self.arrive(from, again, names_walked, Ok((qids, fid)), follow).await?.into())
     }
 
-    /// In one flight, on an ordered device: walks to the directory where the steps to go end, and makes a file in it
+    /// In one flight, where that can be: walks to the directory where the steps to go end, and makes a file in it
     /// by `Tlcreate`.
     pub(crate) async fn visit_create(
         &mut self,
@@ -237,7 +237,7 @@ impl<R: Ring> Walker<R> {
         self.arrive_at_directory(from, again, names_walked, walk).await
     }
 
-    /// In one flight, on an ordered device: walks to the directory where the steps to go end, and does in it what
+    /// In one flight, where that can be: walks to the directory where the steps to go end, and does in it what
     /// `message` says. Not finished where that directory is at hand already.
     pub(crate) async fn visit_directory<T>(
         &mut self,
@@ -276,9 +276,9 @@ impl<R: Ring> Walker<R> {
     }
 
     /// Where a flight starts that is to go all the way that is left, how many names of that were passed before, and all of
-    /// them; `None` where one `Twalk` does not go so far, or the device keeps no order.
+    /// them; `None` where one `Twalk` does not go so far, or nothing can be sent along with it.
     fn straight(&self) -> Option<(u32, usize, Names<'_>)> {
-        if !self.session.is_ordered() {
+        if !self.session.can_visit() {
             return None;
         }
         let passed = self.passed.len() - self.depth();

@@ -28,6 +28,21 @@ fn flights<T>(fixture: &Fixture, operation: impl FnOnce() -> T) -> (T, Vec<&'sta
 }
 
 #[test]
+fn a_server_that_does_not_know_visits_is_spoken_to_as_it_likes() {
+    let unknown: [Option<&'static [u8]>; 3] = [Some(b"unknown"), Some(b"9P2000.L"), None];
+    for (answer, asked) in unknown.into_iter().zip([2, 1, 2]) {
+        let mut server = Server::new().file("a/file", "contents");
+        server.answer_to_unknown_version = answer;
+        let fixture = Fixture::with_ring(MemoryRing::new(server, 64));
+        let sent = fixture.ring.take_log();
+        assert_eq!(sent.iter().filter(|name| **name == "Tversion").count(), asked, "{answer:?}");
+        let (found, sent, _) = flights(&fixture, || fixture.stat("a/file", true));
+        assert_eq!((found.unwrap().size, sent), (8, vec!["Twalk", "Tgetattr"]));
+        fixture.assert_no_leak(0);
+    }
+}
+
+#[test]
 fn with_a_server_that_knows_visits_a_flight_is_one_message() {
     let server = Server::new().file("a/b/deep", "deep").link("to-a", "a");
     let fixture = Fixture::with_visits(MemoryRing::new(server, 64));

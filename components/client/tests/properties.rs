@@ -131,8 +131,8 @@ fn fixture(is_old: bool, queue_size: u16, order: Order) -> Fixture {
         Order::AtOnce => {}
         Order::Known => return Fixture::ordered(ring),
         Order::Visits => return Fixture::with_visits(ring),
-        Order::VisitsAndLate => {
-            ring.hold();
+        Order::VisitsInAny(order) => {
+            ring.shuffle(order);
             return Fixture::with_visits(ring);
         }
         Order::Immediate => return Fixture::immediate(ring),
@@ -149,7 +149,7 @@ enum Order {
     AtOnce,
     Known,
     Visits,
-    VisitsAndLate,
+    VisitsInAny(Vec<usize>),
     Immediate,
     KnownAndLate,
     Any(Vec<usize>),
@@ -167,11 +167,11 @@ proptest! {
     ) {
         let fixtures = [
             fixture(is_old, 64, Order::AtOnce),
-            fixture(is_old, queue_size, Order::Any(order)),
+            fixture(is_old, queue_size, Order::Any(order.clone())),
             fixture(is_old, 64, Order::Known),
             fixture(is_old, queue_size, Order::Known),
             fixture(is_old, 64, Order::Visits),
-            fixture(is_old, queue_size, Order::VisitsAndLate),
+            fixture(is_old, queue_size, Order::VisitsInAny(order)),
             fixture(is_old, 64, Order::Immediate),
             fixture(is_old, queue_size, Order::Immediate),
             fixture(is_old, queue_size, Order::KnownAndLate),

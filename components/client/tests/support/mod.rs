@@ -76,10 +76,10 @@ impl Fixture {
         Self::with_options(ring, Options { ordered: true, ..options() })
     }
 
-    /// One whose server knows `Tvisit` besides.
+    /// One whose server knows `Tvisit`, and answers in any order.
     pub fn with_visits(ring: MemoryRing) -> Self {
         ring.server().knows_visits = true;
-        Self::ordered(ring)
+        Self::with_options(ring, options())
     }
 
     /// One whose client knows besides that the ring answers at once.

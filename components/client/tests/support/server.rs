@@ -47,6 +47,8 @@ pub struct Server {
     /// Requests that depend on others may come before it is known what became of those.
     pub is_ordered: bool,
     pub knows_visits: bool,
+    /// What it answers to a version that it does not know; `None` for an error.
+    pub answer_to_unknown_version: Option<&'static [u8]>,
     pub iounit: u32,
     pub msize: u32,
     /// Answer this to writes from this offset on.
@@ -78,6 +80,7 @@ impl Server {
             is_old: false,
             is_ordered: false,
             knows_visits: false,
+            answer_to_unknown_version: Some(VERSION_UNKNOWN),
             iounit: 0,
             msize: u32::MAX,
             fail_writes_at: None,
@@ -183,7 +186,10 @@ impl Server {
                 let version = match &*version {
                     VERSION_9P2000L => VERSION_9P2000L,
                     _ if self.knows_visits => VERSION_NINERING,
-                    _ => VERSION_UNKNOWN,
+                    _ => match self.answer_to_unknown_version {
+                        Some(version) => version,
+                        None => return Err(Errno::EPROTO),
+                    },
                 };
                 Rmessage::Rversion { msize: msize.min(self.msize), version: Str(version) }
             }
