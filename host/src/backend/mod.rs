@@ -79,6 +79,14 @@ pub trait Node: Any + Send + Sync {
     /// The directory that this node was reached from; `None` for an export's root.
     fn parent(&self) -> Option<NodeRef>;
 
+    /// A directory that this file is in now, and its name there, whatever it was renamed to since it was reached.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` for an export's root, or where that cannot be told; `ENOENT` where it has no name any more.
+    fn locate(&self) -> Result<(NodeRef, Vec<u8>), Errno> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
     /// The attributes; at least those of `request_mask` that this filesystem has.
     fn attributes(&self, request_mask: u64) -> Result<Attributes, Errno>;
 

@@ -96,7 +96,7 @@ impl Session {
         request.answer(&Rmessage::Rrenameat {})
     }
 
-    /// `Trename`: as `Trenameat`, of the name that the fid was walked by ([`place_of`]).
+    /// `Trename`: as `Trenameat`, of the name that the fid was walked by, or that its file has now ([`place_of`]).
     pub(super) fn rename(&self, request: &Request, fid: u32, dfid: u32, name: &[u8]) -> Result<usize, Errno> {
         let new_name = Name::new(name)?;
         let (fid, directory) = self.two_fids(request, fid, dfid)?;
@@ -147,15 +147,24 @@ pub(super) fn remove(fid: &Fid) -> Result<(), Errno> {
     place.directory.unlink(Name::new(&place.name)?, fid.node.qid().kind.is_dir())
 }
 
-/// The directory and name that a fid was walked by.
+/// The directory and name that a fid was walked by, or where its file is by now.
 ///
-/// `EOPNOTSUPP` where they are unknown: for a root, and for what was reached by `..`. `ENOENT` where the name leads to
-/// another file by now. (One that is swapped in right after this look is moved or removed in its stead, as with any two
-/// steps by name. `Trenameat` and `Tunlinkat` have no such gap, and Linux's client prefers them.)
+/// `EOPNOTSUPP` for a root, `ENOENT` where the file has no name any more. (One that is swapped in right after this look
+/// is moved or removed in its stead, as with any two steps by name. `Trenameat` and `Tunlinkat` have no such gap, and
+/// Linux's client prefers them.)
 pub(super) fn place_of(fid: &Fid) -> Result<Place, Errno> {
-    let place = fid.place.lock().clone().ok_or(Errno::EOPNOTSUPP)?;
-    let found = place.directory.lookup(Name::new(&place.name)?)?;
-    if found.qid().path == fid.node.qid().path { Ok(place) } else { Err(Errno::ENOENT) }
+    let known = fid.place.lock().clone();
+    if let Some(place) = known {
+        match place.directory.lookup(Name::new(&place.name)?) {
+            Ok(found) if found.qid().path == fid.node.qid().path => return Ok(place),
+            Ok(_) | Err(Errno::ENOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let (directory, name) = fid.node.locate()?;
+    let place = Place { directory, name: SmallVec::from_vec(name) };
+    *fid.place.lock() = Some(place.clone());
+    Ok(place)
 }
 
 /// Bytes of entries that are collected before they are copied into the reply.

@@ -41,7 +41,11 @@ macro_rules! test_behaviours {
             fids_follow_renamed_files
             rename_and_remove_by_fid
             remove_forgets_the_fid
-            rename_by_fid_finds_no_other_file
+            rename_by_fid_finds_the_file
+            fids_follow_moved_directories
+            unlinked_directories_live_while_open
+            large_directories_are_listed_whole
+            largest_offsets
             unlinked_files_live_while_open
             attributes_are_set
             times_are_set
@@ -598,17 +602,132 @@ pub fn remove_forgets_the_fid(export: &Export) {
     assert_eq!(client.clunk(fid).unwrap_err(), Errno::EBADF);
 }
 
-pub fn rename_by_fid_finds_no_other_file(export: &Export) {
+pub fn rename_by_fid_finds_the_file(export: &Export) {
     let mut client = export.client();
-    client.make("", "a", b"");
-    let (fid, other) = (client.at("a").unwrap(), client.at("a").unwrap());
-    client.rename("", "a", "", "b").unwrap();
-    assert_eq!(client.done(&Tmessage::Tremove { fid: other }).unwrap_err(), Errno::ENOENT);
+    client.mkdir("", "d").unwrap();
+    client.make("", "a", b"one");
+    let (fid, other, gone) = (client.at("a").unwrap(), client.at("a").unwrap(), client.at("a").unwrap());
+    client.rename("", "a", "d", "b").unwrap();
     client.make("", "a", b"another");
-    let rename = Tmessage::Trename { fid, dfid: ROOT, name: "c".into() };
-    assert_eq!(client.done(&rename).unwrap_err(), Errno::ENOENT);
-    assert_eq!(client.done(&Tmessage::Tremove { fid }).unwrap_err(), Errno::ENOENT);
+    client.done(&Tmessage::Trename { fid, dfid: ROOT, name: "c".into() }).unwrap();
+    assert_eq!((client.names(""), client.names("d")), (vec!["a".into(), "c".into(), "d".into()], vec![]));
+    assert_eq!(client.contents("c").unwrap(), b"one");
+    client.done(&Tmessage::Tremove { fid: other }).unwrap();
+    // It has no name any more, and what has the one that it had is another file.
+    client.make("", "c", b"another");
+    assert_eq!(client.done(&Tmessage::Trename { fid, dfid: ROOT, name: "x".into() }).unwrap_err(), Errno::ENOENT);
+    assert_eq!(client.done(&Tmessage::Tremove { fid: gone }).unwrap_err(), Errno::ENOENT);
+    assert_eq!(client.names(""), ["a", "c", "d"]);
+}
+
+pub fn fids_follow_moved_directories(export: &Export) {
+    let mut client = export.client();
+    for (directory, name) in [("", "a"), ("a", "b"), ("a/b", "c"), ("", "z")] {
+        client.mkdir(directory, name).unwrap();
+    }
+    client.make("a/b/c", "file", b"contents");
+    let (b, c, file) = (client.at("a/b").unwrap(), client.at("a/b/c").unwrap(), client.at("a/b/c/file").unwrap());
+    client.rename("a", "b", "z", "moved").unwrap();
+    client.rename("", "z", "a", "y").unwrap();
+    // Down, up, and what is done by the fid alone.
+    client.walk(b, fresh(), &["c", "file"]).unwrap();
+    let above = client.stat("a/y").unwrap().qid.path;
+    assert_eq!(client.walk(b, fresh(), &[".."]).unwrap()[0].path, above);
+    let up: Vec<_> = client.walk(c, fresh(), &["..", "..", "..", "..", ".."]).unwrap();
+    let expected = ["a/y/moved", "a/y", "a", "", ""].map(|path| client.stat(path).unwrap().qid.path);
+    assert_eq!(up.iter().map(|qid| qid.path).collect::<Vec<_>>(), expected);
+    client.done(&Tmessage::Trename { fid: file, dfid: c, name: "renamed".into() }).unwrap();
+    assert_eq!(client.contents("a/y/moved/c/renamed").unwrap(), b"contents");
+    client.done(&Tmessage::Tremove { fid: file }).unwrap();
+    client.done(&Tmessage::Tremove { fid: c }).unwrap();
+    client.done(&Tmessage::Trename { fid: b, dfid: ROOT, name: "b".into() }).unwrap();
     assert_eq!(client.names(""), ["a", "b"]);
+    assert_eq!(client.names("a/y"), Vec::<String>::new());
+}
+
+pub fn unlinked_directories_live_while_open(export: &Export) {
+    let mut client = export.client();
+    client.mkdir("", "d").unwrap();
+    let (fid, open) = (client.at("d").unwrap(), client.open("d", RDONLY).unwrap());
+    client.unlink("", "d", AT_REMOVEDIR).unwrap();
+    client.make("", "d", b"another");
+    for fid in [fid, open] {
+        assert_eq!(client.getattr(fid).unwrap().mode & mode::IFMT, mode::IFDIR);
+        assert_eq!(client.walk(fid, fresh(), &["x"]).unwrap_err(), Errno::ENOENT);
+        client.walk(fid, fresh(), &[".."]).unwrap();
+        assert_eq!(client.mkdir_in(fid, b"x", 0o755).unwrap_err(), Errno::ENOENT);
+        client.statfs(fid).unwrap();
+        let set = SetAttributes { valid: setattr::MODE, mode: 0o700, ..SetAttributes::default() };
+        client.setattr(fid, set).unwrap();
+    }
+    // A removed directory lists nothing, or itself, or says that it is gone.
+    let listed = client.readdir(open, 0, 1000);
+    assert!(listed.as_ref().map_or_else(|error| *error == Errno::ENOENT, |all| all.len() <= 2), "{listed:?}");
+}
+
+/// Lists a directory of `count` entries in replies of 8,000 bytes while others come and go.
+pub fn list_large_directory(export: &Export, count: usize) {
+    let mut client = export.client();
+    client.mkdir("", "large").unwrap();
+    let large = client.at("large").unwrap();
+    for number in 0..count {
+        let name = format!("{number:07}");
+        client.mknod(large, name.as_bytes(), mode::IFREG | 0o644, (0, 0)).unwrap();
+    }
+    let open = client.open("large", RDONLY).unwrap();
+    let (mut offset, mut seen, mut pieces) = (0, vec![false; count], 0);
+    let mut places = Vec::new();
+    loop {
+        let piece = client.readdir(open, offset, 8000).unwrap();
+        let Some(last) = piece.last() else { break };
+        offset = last.offset;
+        for entry in &piece {
+            if let Ok(number) = entry.name.parse::<usize>() {
+                assert!(!std::mem::replace(&mut seen[number], true), "{number} is told twice");
+            }
+        }
+        pieces += 1;
+        if pieces % 20 == 0 {
+            places.push(last.clone());
+            let name = format!("new {pieces}");
+            client.mknod(large, name.as_bytes(), mode::IFREG | 0o644, (0, 0)).unwrap();
+            client.unlink("large", &format!("new {}", pieces - 20), 0).unwrap_or_default();
+        }
+    }
+    assert!(seen.iter().all(|&seen| seen), "all that stay are told");
+    // Any place can be gone back to.
+    for place in places.iter().rev().take(20) {
+        let piece = client.readdir(open, place.offset, 8000).unwrap();
+        assert!(piece.iter().all(|entry| entry.name != place.name));
+    }
+}
+
+pub fn large_directories_are_listed_whole(export: &Export) {
+    list_large_directory(export, 3000);
+}
+
+pub fn largest_offsets(export: &Export) {
+    let mut client = export.client();
+    let fid = client.create("", "a", RDWR, 0o644).unwrap();
+    let largest = i64::MAX as u64;
+    // A filesystem may end files earlier, and says so.
+    for offset in [(1 << 44) - 4097, 1 << 40, largest - 1] {
+        match client.write(fid, offset, b"x") {
+            Ok(count) => {
+                assert_eq!(count, 1);
+                assert_eq!(client.read(fid, offset, 1).unwrap(), b"x");
+                assert!(client.getattr(fid).unwrap().size > offset);
+                assert!(client.getattr(fid).unwrap().blocks < 1000);
+            }
+            Err(error) => assert!(error == Errno::EFBIG || error == Errno::EINVAL, "{offset}: {error}"),
+        }
+    }
+    assert_eq!(client.write(fid, largest, b"x").unwrap_err(), Errno::EINVAL);
+    let resize = SetAttributes { valid: setattr::SIZE, size: largest, ..SetAttributes::default() };
+    match client.setattr(fid, resize) {
+        Ok(()) => assert_eq!(client.getattr(fid).unwrap().size, largest),
+        Err(error) => assert!(error == Errno::EFBIG || error == Errno::EINVAL, "{error}"),
+    }
 }
 
 pub fn unlinked_files_live_while_open(export: &Export) {

@@ -2,7 +2,10 @@
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use ninering_wire::{Errno, Name, Qid, QidType};
@@ -30,6 +33,8 @@ pub(super) struct Export {
     mount: Option<u64>,
     /// The backend's: what is known ends with it, and its nodes, which refer to this, with what is known.
     known_directories: Weak<KnownDirectories>,
+    /// Was anything moved from one directory to another?
+    moved: AtomicBool,
 }
 
 impl Export {
@@ -56,7 +61,15 @@ impl Export {
         let kind = rustix::fs::fstatfs(&root)?.f_type;
         let first = (device(&stat), matches!(u64::try_from(kind), Ok(TMPFS_MAGIC | RAMFS_MAGIC)));
         let (devices, mount) = (Devices::new(first.0), mount(&stat));
-        let export = Arc::new(Self { descriptors, devices, first, resolve, mount, known_directories });
+        let export = Arc::new(Self {
+            descriptors,
+            devices,
+            first,
+            resolve,
+            mount,
+            known_directories,
+            moved: AtomicBool::new(false),
+        });
         // The first device's numbers are never refused.
         DirNode::new(&export, None, root, &stat).map_err(|_| rustix::io::Errno::OVERFLOW)
     }
@@ -108,6 +121,22 @@ impl Export {
     /// Is `stat` about a file in the mount that the root lies in?
     pub(super) fn is_in_first_mount(&self, stat: &Statx) -> bool {
         self.mount.is_some() && mount(stat) == self.mount
+    }
+
+    /// The path by which the kernel knows the file that `descriptor` holds: a hint, of which nothing may depend.
+    pub(super) fn path_hint(&self, descriptor: BorrowedFd<'_>) -> Result<Vec<u8>> {
+        let path = rustix::fs::readlinkat(&self.descriptors, DecInt::from_fd(descriptor), Vec::new())?;
+        Ok(path.into_bytes())
+    }
+
+    /// Notes that something was moved from one directory to another.
+    pub(super) fn note_move(&self) {
+        self.moved.store(true, Relaxed);
+    }
+
+    /// Was anything ever moved from one directory to another, by a client?
+    pub(super) fn has_moved(&self) -> bool {
+        self.moved.load(Relaxed)
     }
 
     /// Changes the permissions of the file that `descriptor` holds, which must be no symbolic link.

@@ -4,6 +4,7 @@
 //! - `node` is a file or directory of it: an `O_PATH` descriptor. `change`, `xattr` and `make` are the parts of it that
 //!   change attributes, that know extended ones, and that make new files.
 //! - `file` and `directory` are the two kinds of open file; `lock` has the locks of the first.
+//! - `locate` finds out where a file is that was renamed.
 //! - `known` spares a walk from opening the directories on its way again.
 //! - `device` keeps the inode numbers of several filesystems apart, `flags` translates those of an open.
 //!
@@ -13,7 +14,7 @@
 //! with `RESOLVE_BENEATH`, which follows no symbolic link: there is never a path to be joined, checked or raced. Where the
 //! kernel, asked by that one name and not following it, says that it leads to a directory that is held open already,
 //! that is taken instead (`known`). The way up is not asked of the filesystem at all, each node remembers the one that
-//! it was reached from. Contents are opened through `/proc/self/fd`, by which the kernel reaches the very file that a
+//! it was reached from, and where directories were moved, the way down is walked to where the kernel says that it is. Contents are opened through `/proc/self/fd`, by which the kernel reaches the very file that a
 //! descriptor holds; fifos, sockets and devices never are, for they lead out of the export.
 //!
 //! # What it does not do
@@ -32,6 +33,7 @@ mod export;
 mod file;
 mod flags;
 mod known;
+mod locate;
 mod lock;
 mod make;
 mod node;

@@ -146,6 +146,20 @@ impl DirNode {
         self.parent.as_ref().is_some_and(|above| std::ptr::eq(&**above, parent))
     }
 
+    /// The root that it was reached from; none for a root.
+    pub(super) fn root(&self) -> Option<Arc<Self>> {
+        let mut root = self.parent.as_ref()?;
+        while let Some(above) = &root.parent {
+            root = above;
+        }
+        Some(Arc::clone(root))
+    }
+
+    /// Is `stat` about this file? It is held open, so no other has its inode number.
+    pub(super) fn is_same(&self, stat: &Statx) -> bool {
+        stat.stx_ino == self.inode && device(stat) == self.device
+    }
+
     /// Can a `stat` of it be told from that of any other file, ever?
     ///
     /// That it is held open keeps its inode number from being given to another, but on network filesystems: there the
@@ -204,7 +218,18 @@ impl Node for DirNode {
     }
 
     fn parent(&self) -> Option<NodeRef> {
-        Some(self.parent.clone()?)
+        let remembered = self.parent.clone()?;
+        if self.export.has_moved()
+            && let Ok((directory, _)) = self.find_place()
+        {
+            return Some(directory);
+        }
+        Some(remembered)
+    }
+
+    fn locate(&self) -> Result<(NodeRef, Vec<u8>), Errno> {
+        let (directory, name) = self.find_place()?;
+        Ok((directory, name))
     }
 
     fn attributes(&self, _request_mask: u64) -> Result<Attributes, Errno> {
@@ -289,6 +314,9 @@ impl Node for DirNode {
     fn rename(&self, name: Name<'_>, new_directory: &dyn Node, new_name: Name<'_>) -> Result<(), Errno> {
         let new_directory = self.sibling(new_directory)?;
         rustix::fs::renameat(self, name.as_bytes(), new_directory, new_name.as_bytes()).map_err(wire)?;
+        if self.number() != new_directory.number() {
+            self.export.note_move();
+        }
         if let Some(known) = self.export.known_directories() {
             // Neither name leads to what it did.
             known.forget(self, name);

@@ -30,6 +30,12 @@ impl Directory {
         self.by_name.get(name.as_bytes()).map(|(_, inode)| inode)
     }
 
+    /// A name of `inode` here. It looks at all entries.
+    pub(super) fn name_of(&self, inode: &Arc<Inode>) -> Option<Vec<u8>> {
+        let mut entries = self.by_number.values();
+        entries.find(|(_, other)| Arc::ptr_eq(other, inode)).map(|(name, _)| name.to_vec())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }

@@ -124,6 +124,12 @@ impl Node for MemNode {
         self.inode.parent().map(|parent| Self::shared(parent, self.actor.clone()))
     }
 
+    fn locate(&self) -> Result<(NodeRef, Vec<u8>), Errno> {
+        let directory = self.inode.parent().ok_or(Errno::EOPNOTSUPP)?;
+        let name = directory.directory()?.read().name_of(&self.inode).ok_or(Errno::ENOENT)?;
+        Ok((Self::shared(directory, self.actor.clone()), name))
+    }
+
     fn attributes(&self, _request_mask: u64) -> Result<Attributes, Errno> {
         Ok(self.inode.attributes())
     }
