@@ -175,7 +175,7 @@ impl Drop for Attacked {
         self.until(|usage| usage.connections <= 2 && usage.requests == 0 && usage.memory == 0);
         *self.bystander.lock().unwrap() = None;
         self.serving.take().expect("it is dropped once").ended();
-        assert_eq!(self.usage(), Usage::default());
+        self.until(|usage| usage == Usage::default());
         assert_eq!(fs::read(self.beside()).unwrap(), b"secret");
         let begin = Instant::now();
         while open_descriptors() != self.descriptors {

@@ -37,6 +37,10 @@ impl Step {
     pub(crate) fn bytes(&self, tag: u16) -> Vec<u8> {
         let mut bytes = self.request.bytes(tag);
         self.damage.apply(&mut bytes);
+        // A Tlock waits for nobody: who asked would wait for a reply that another of its own requests makes possible.
+        if let (52, Some(flags)) = (bytes[4], bytes.get_mut(12)) {
+            *flags &= !1;
+        }
         bytes
     }
 }
