@@ -1,4 +1,7 @@
 //! Nothing outside a directory's export can be reached through it, by any name, link or race.
+//!
+//! What broke other servers has the names by which it became known. (What they were sent through a socket is sent to
+//! this one in `hostile_names`.)
 
 mod dir_support;
 
@@ -11,10 +14,11 @@ use std::{
 };
 
 use dir_support::*;
-use ninering::backend::{DirBackend, DirError, DirOptions, NodeRef};
+use ninering::backend::{DirBackend, DirError, DirOptions, NodeRef, XattrName};
 use ninering_wire::{Errno, Name, Qid, QidType, lopen, mode, setattr};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 
+/// CVE-2016-9602: symbolic links out of the share were followed.
 #[test]
 fn absolute_symlinks_are_served_as_links() {
     let export = Export::new();
@@ -42,6 +46,7 @@ fn relative_symlinks_are_served_as_links() {
     assert_eq!(walk(&export.root, "inside/up").err(), Some(Errno::ENOTDIR));
 }
 
+/// CVE-2016-9602, for what changes something.
 #[test]
 fn nothing_is_changed_through_a_symlink() {
     let export = Export::new();
@@ -99,6 +104,7 @@ fn a_listing_does_not_tell_what_is_above_the_root() {
     assert_eq!(above(&walk(&export.root, "a").unwrap()), export.root.qid().path);
 }
 
+/// CVE-2016-7116, and rust-p9's escape of 2026: `..`, `/` and NUL in names.
 #[test]
 fn names_that_are_paths_are_none() {
     for bytes in [&b"."[..], b"..", b"/", b"a/b", b"/etc", b"../x", b"a/", b"nul\0", b"/proc/self/fd/3"] {
@@ -128,6 +134,7 @@ fn magic_links_are_not_followed() {
     assert_eq!(export.root.lookup(name("0")).unwrap().open(lopen::RDONLY).err(), Some(Errno::ELOOP));
 }
 
+/// CVE-2016-9602: a directory becomes a symbolic link between a walk to it and the next.
 #[test]
 fn a_directory_swapped_for_a_symlink_stays_what_was_looked_up() {
     let export = Export::new();
@@ -223,6 +230,7 @@ fn a_file_that_becomes_a_symlink_all_the_time_is_never_written_through() {
     assert_eq!(fs::read(export.outside("outside")).unwrap(), b"secret");
 }
 
+/// CVE-2023-2861 and CVE-2020-35517: special files were opened on the host.
 #[test]
 fn fifos_and_sockets_are_never_opened() {
     let export = Export::new();
@@ -240,6 +248,7 @@ fn fifos_and_sockets_are_never_opened() {
     }
 }
 
+/// CVE-2023-2861 and CVE-2020-35517, for devices.
 #[test]
 fn devices_are_never_opened() {
     if !is_root() {
@@ -252,6 +261,141 @@ fn devices_are_never_opened() {
     assert_eq!(node.attributes(!0).unwrap().rdev, 0x103);
     assert_eq!(node.open(lopen::RDWR).err(), Some(Errno::ENXIO));
     assert_eq!(export.root.create(name("null"), lopen::WRONLY, 0o644, !0).err(), Some(Errno::ENXIO));
+}
+
+/// CVE-2017-7471: `mv bar/link .`, after which a path that was safe before leads out.
+#[test]
+fn a_link_that_is_moved_up_leads_nowhere() {
+    let export = Export::new();
+    fs::create_dir_all(export.path("bar/inner")).unwrap();
+    export.symlink("../../outside", "bar/inner/link");
+    export.symlink("..", "bar/up");
+    let (link, up) = (walk(&export.root, "bar/inner/link").unwrap(), walk(&export.root, "bar/up").unwrap());
+    let (bar, inner) = (walk(&export.root, "bar").unwrap(), walk(&export.root, "bar/inner").unwrap());
+    inner.rename(name("link"), &*export.root, name("link")).unwrap();
+    bar.rename(name("up"), &*export.root, name("up")).unwrap();
+    for (link, now) in [(link, "link"), (up, "up")] {
+        for node in [link, walk(&export.root, now).unwrap()] {
+            assert_eq!(node.qid().kind, QidType::SYMLINK);
+            for flags in [lopen::RDONLY, lopen::RDWR | lopen::TRUNC, lopen::DIRECTORY] {
+                assert_eq!(node.open(flags).err(), Some(Errno::ELOOP));
+            }
+            assert_eq!(node.lookup(name("outside")).err(), Some(Errno::ENOTDIR));
+            assert_eq!(node.create(name("new"), lopen::WRONLY, 0o644, !0).err(), Some(Errno::ENOTDIR));
+        }
+    }
+    // Nor does the directory itself, where it is moved with what is below it.
+    bar.rename(name("inner"), &*export.root, name("inner")).unwrap();
+    let above = walk(&export.root, "inner").unwrap().parent().unwrap();
+    assert_eq!(above.qid().path, export.root.qid().path);
+    assert_eq!(fs::read(export.outside("outside")).unwrap(), b"secret");
+}
+
+/// CVE-2017-7471 as a race: a directory that is moved out of the export and back, all the time, has no way out in it.
+#[test]
+fn a_directory_that_is_moved_out_all_the_time_leads_nowhere_else() {
+    let export = Export::new();
+    fs::create_dir_all(export.path("a/b/c")).unwrap();
+    let (inside, outside) = (export.path("a/b"), export.outside("b"));
+    let known: Vec<_> = ["a", "a/b", "a/b/c"].iter().map(|path| walk(&export.root, path).unwrap().qid().path).collect();
+    let stop = AtomicBool::new(false);
+    let (mut walked, mut missed) = (0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                fs::rename(&inside, &outside).unwrap();
+                fs::rename(&outside, &inside).unwrap();
+            }
+        });
+        let end = Instant::now() + Duration::from_millis(800);
+        while Instant::now() < end {
+            match walk(&export.root, "a/b/c") {
+                Ok(lowest) => {
+                    let mut at = lowest;
+                    for level in (0..3).rev() {
+                        assert_eq!(at.qid().path, known[level]);
+                        assert_eq!(at.lookup(name("outside")).err(), Some(Errno::ENOENT));
+                        at = at.parent().expect("three are below the root");
+                    }
+                    assert_eq!(at.qid().path, export.root.qid().path);
+                    assert!(at.parent().is_none());
+                    walked += 1;
+                }
+                Err(error) => {
+                    assert_eq!(error, Errno::ENOENT);
+                    missed += 1;
+                }
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(walked > 0, "no race: {walked} times walked, {missed} times missed");
+}
+
+/// CVE-2017-7493: a server's own files in the share, which its clients could change. Here no name is the server's.
+#[test]
+fn no_name_is_reserved() {
+    let export = Export::new();
+    for special in [".virtfs_metadata", ".virtfs_metadata_root", ".diod", "ctl", ".ninering"] {
+        let (_, file) = export.root.create(name(special), lopen::RDWR | lopen::EXCL, 0o644, !0).unwrap();
+        write_at(&*file, 0, "client's").unwrap();
+        let attributes = export.root.lookup(name(special)).unwrap().attributes(!0).unwrap();
+        assert_eq!((attributes.size, attributes.mode & 0o777), (8, 0o644), "{special}");
+        export.root.unlink(name(special), false).unwrap();
+    }
+    assert_eq!(names(&*export.root.open(lopen::RDONLY).unwrap()), Vec::<String>::new(), "nor does it leave any");
+}
+
+/// A name of an attribute is a name, and no path to another file's.
+#[test]
+fn names_of_attributes_are_no_paths() {
+    let export = Export::new();
+    export.file("file", "");
+    let file = export.root.lookup(name("file")).unwrap();
+    for path in [&b"user./../../outside"[..], b"user.../x", b"../outside", b"/", b"system.data", b"user"] {
+        let Ok(attribute) = XattrName::new(path) else { continue };
+        match file.set_xattr(attribute, b"x", 0) {
+            Ok(()) => assert_eq!(file.xattr(attribute).unwrap(), b"x"),
+            Err(error) => assert!(matches!(error, Errno::EOPNOTSUPP | Errno::EINVAL | Errno::EPERM), "{error}"),
+        }
+    }
+    for none in [&b""[..], b"user.nul\0x"] {
+        assert!(XattrName::new(none).is_err());
+    }
+    assert_eq!(rustix::fs::listxattr(export.outside("outside"), &mut [0; 0]), Ok(0));
+}
+
+/// Without openat2(2), which Linux has since 5.6 and some sandboxes refuse, nothing is served: no lesser way is taken.
+#[test]
+fn kernels_without_openat2_are_refused() {
+    for refusal in [libc::ENOSYS, libc::EPERM] {
+        let refused = std::thread::spawn(move || {
+            let export = tempfile::tempdir().unwrap();
+            refuse_openat2(refusal);
+            DirBackend::new(export.path(), DirOptions::default()).err()
+        });
+        let error = refused.join().unwrap().expect("it is not served");
+        assert!(matches!(error, DirError::NoOpenat2 { .. }), "{error}");
+        assert!(error.to_string().contains("Linux 5.6"), "{error}");
+    }
+}
+
+/// Has the kernel answer this thread's calls of openat2 with an errno, for good.
+fn refuse_openat2(errno: i32) {
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut filter = [
+        // Load the number of the call; if it is openat2's, return the errno; else let it pass.
+        step(0x20, 0, 0, 0),
+        step(0x15, 0, 1, libc::SYS_openat2 as u32),
+        step(0x06, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+        step(0x06, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: both change this thread alone, and the program is valid while it is copied.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+    }
 }
 
 #[test]

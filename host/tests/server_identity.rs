@@ -222,6 +222,26 @@ fn a_users_capabilities_are_gone_too() {
     assert!(rustix::fs::lgetxattr(served.path("file"), c"trusted.x", &mut [0; 8]).is_err());
 }
 
+/// CVE-2021-20263: a file kept its capabilities when somebody had written to it.
+#[test]
+fn capabilities_of_a_file_go_when_it_is_written() {
+    let Some(served) = served(users()) else { return };
+    fs::write(served.path("tool"), "good").unwrap();
+    fs::set_permissions(served.path("tool"), fs::Permissions::from_mode(0o4777)).unwrap();
+    // Version 2, effective: CAP_NET_RAW.
+    let capability = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let none = rustix::fs::XattrFlags::empty();
+    if rustix::fs::setxattr(served.path("tool"), c"security.capability", &capability, none).is_err() {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: capabilities_of_a_file_go_when_it_is_written: no capabilities");
+        return;
+    }
+    let mut alice = served.user(ALICE);
+    let tool = alice.open("tool", WRONLY).unwrap();
+    alice.write(tool, 0, b"evil").unwrap();
+    assert!(rustix::fs::getxattr(served.path("tool"), c"security.capability", &mut [0; 32]).is_err());
+    assert_eq!(fs::metadata(served.path("tool")).unwrap().mode() & 0o7777, 0o777);
+}
+
 #[test]
 fn a_fid_acts_as_its_attach_and_those_of_one_request_are_of_one_user() {
     let Some(served) = served(users()) else { return };

@@ -18,8 +18,8 @@
 //! descriptor holds; fifos, sockets and devices never are, for they lead out of the export.
 //!
 //! # What it does not do
-//! - It acts with the rights of the serving process, whoever the client says it is. New files belong to that
-//!   process's user, set-user-ID ones too.
+//! - It looks at no user: each call has the rights of the thread that makes it, and new files belong to that one's user,
+//!   set-user-ID ones too. A server that runs as root makes each call on a thread that acts as the one who attached.
 //! - A directory that the *host* moves out of the export goes on being served to those who hold it or something below.
 //! - A mount point below the export has two inode numbers, as everywhere on Linux: a listing tells the one that is
 //!   mounted over, a lookup the one that is mounted.
