@@ -382,7 +382,7 @@ fn numbers_are_mapped_in_both_directions() {
     // Those who are not the client's are seen as nobody.
     fs::write(served.path("roots"), "").unwrap();
     let seen = user.stat("roots").unwrap();
-    assert_eq!((seen.uid, seen.gid), (70_999, 80_999));
+    assert_eq!((seen.uid, seen.gid), (NOBODY, NOBODY));
     // The client's root is nobody's root.
     let mut root = served.user(0);
     root.make("", "container", b"");
@@ -395,6 +395,50 @@ fn numbers_are_mapped_in_both_directions() {
     let mut stranger = served.stranger(Peer::Unknown);
     assert_eq!(attach(&mut stranger, ROOT, 1000, ""), Err(Errno::EPERM));
     assert_eq!(attach(&mut stranger, ROOT, 70_000, ""), Err(Errno::EPERM));
+}
+
+#[test]
+fn numbers_in_acls_are_mapped_too() {
+    let mut users_map = IdMap::default();
+    users_map.add("0:70000:1000".parse().unwrap()).unwrap();
+    let terms = Terms { users: users_map, anonymous: (70_999, NOBODY), ..users() };
+    let memory = Arc::new(MemBackend::default());
+    let server = |terms| Server::with_exports(vec![Export::new(memory.clone(), terms)], ServerOptions::default());
+    let mut inside = Client::new(Direct { session: Arc::new(server(terms).unwrap().session()), space: None });
+    let mut outside = Client::attached(server(Terms::default()).unwrap());
+    inside.version(1 << 20).unwrap();
+    outside.make("", "file", b"");
+    let own = SetAttributes { valid: setattr::UID, uid: 70_005, ..SetAttributes::default() };
+    let file = outside.at("file").unwrap();
+    outside.setattr(file, own).unwrap();
+    attach(&mut inside, ROOT, 5, "").unwrap();
+
+    // Read for the owner, for a named user and group, and as mask; nothing for others.
+    let acl = |user: u32| {
+        let mut acl = 2u32.to_le_bytes().to_vec();
+        for (tag, id) in [(1u16, !0), (2, user), (4, !0), (8, 33), (16, !0), (32, !0u32)] {
+            acl.extend([&tag.to_le_bytes()[..], &4u16.to_le_bytes(), &id.to_le_bytes()].concat());
+        }
+        acl
+    };
+    let name = Str(b"system.posix_acl_access");
+    let set = |client: &mut Client, acl: &[u8]| {
+        let fid = client.at("file").unwrap();
+        client.done(&Tmessage::Txattrcreate { fid, name, size: acl.len() as u64, flags: 0 }).unwrap();
+        client.write(fid, 0, acl).unwrap();
+        client.clunk(fid)
+    };
+    let get = |client: &mut Client| {
+        let (fid, newfid) = (client.at("file").unwrap(), fresh());
+        client.done(&Tmessage::Txattrwalk { fid, newfid, name }).unwrap();
+        client.read(newfid, 0, 1000).unwrap()
+    };
+    assert_eq!(set(&mut inside, &acl(6)), Ok(()));
+    assert_eq!(get(&mut inside), acl(6));
+    assert_eq!(get(&mut outside), acl(70_006));
+    assert_eq!(set(&mut inside, &acl(1000)), Err(Errno::EINVAL), "nobody here");
+    assert_eq!(set(&mut outside, &acl(5)), Ok(()));
+    assert_eq!(get(&mut inside), acl(NOBODY), "nobody there");
 }
 
 #[test]

@@ -137,11 +137,8 @@ impl Export {
                 Arc::new(Credentials { overrides: Overrides::PermissionsNotSetIds, ..(*user).clone() })
             }
         });
-        let maps = (!self.terms.users.is_identity() || !self.terms.groups.is_identity()).then(|| Maps {
-            users: self.terms.users.clone(),
-            groups: self.terms.groups.clone(),
-            anonymous: self.terms.anonymous,
-        });
+        let maps = (!self.terms.users.is_identity() || !self.terms.groups.is_identity())
+            .then(|| Maps { users: self.terms.users.clone(), groups: self.terms.groups.clone() });
         let attach = Arc::new(Attach { acts_as, writes_as, user: user.clone(), read_only, maps });
         attach.begin(false)?;
         let user = User { uid: number, name: claim.name.to_vec(), credentials: user };
@@ -253,15 +250,13 @@ impl Exports {
 pub(super) struct Maps {
     users: IdMap,
     groups: IdMap,
-    /// Whom a client sees in place of those whom it has no number for.
-    anonymous: (u32, u32),
 }
 
 impl Maps {
-    /// The client's numbers in place of this machine's.
+    /// The client's numbers in place of this machine's; [`NOBODY`] for who has none there.
     pub(super) fn show(&self, attributes: &mut Attributes) {
-        attributes.uid = self.users.to_client(attributes.uid).unwrap_or(self.anonymous.0);
-        attributes.gid = self.groups.to_client(attributes.gid).unwrap_or(self.anonymous.1);
+        attributes.uid = self.users.to_client(attributes.uid).unwrap_or(NOBODY);
+        attributes.gid = self.groups.to_client(attributes.gid).unwrap_or(NOBODY);
     }
 
     /// This machine's numbers in place of the client's: `EINVAL` for those who are nobody here.
@@ -275,8 +270,66 @@ impl Maps {
         Ok(())
     }
 
+    /// The client's numbers in an ACL, as an attribute's value has it. (What is none is left alone.)
+    pub(super) fn show_acl(&self, acl: &mut [u8]) {
+        for (tag, id) in acl_entries(acl) {
+            let shown = match tag {
+                AclTag::User => self.users.to_client(id.get()).unwrap_or(NOBODY),
+                AclTag::Group => self.groups.to_client(id.get()).unwrap_or(NOBODY),
+            };
+            id.set(shown);
+        }
+    }
+
+    /// This machine's numbers in an ACL that the client sends: `EINVAL` for those who are nobody here.
+    pub(super) fn take_acl(&self, acl: &mut [u8]) -> Result<(), Errno> {
+        for (tag, id) in acl_entries(acl) {
+            let taken = match tag {
+                AclTag::User => self.users.to_host(id.get()),
+                AclTag::Group => self.groups.to_host(id.get()),
+            };
+            id.set(taken.ok_or(Errno::EINVAL)?);
+        }
+        Ok(())
+    }
+
     /// The group of a new file; !0, which leaves it to the filesystem, for one that is none here.
     pub(super) fn group(&self, gid: u32) -> u32 {
         self.groups.to_host(gid).unwrap_or(!0)
     }
+}
+
+/// Whom a named entry of an ACL is about.
+enum AclTag {
+    User,
+    Group,
+}
+
+/// A number, as it lies in an ACL.
+struct AclId<'a>(&'a mut [u8; 4]);
+
+impl AclId<'_> {
+    fn get(&self) -> u32 {
+        u32::from_le_bytes(*self.0)
+    }
+
+    fn set(self, id: u32) {
+        *self.0 = id.to_le_bytes();
+    }
+}
+
+/// The named users and groups of an ACL (`struct posix_acl_xattr_entry` of Linux: `e_tag[2] e_perm[2] e_id[4]`, behind a
+/// version in 4 bytes).
+fn acl_entries(acl: &mut [u8]) -> impl Iterator<Item = (AclTag, AclId<'_>)> {
+    const VERSION: [u8; 4] = 2u32.to_le_bytes();
+    let (version, entries) = acl.split_at_mut(acl.len().min(4));
+    let entries = if version == VERSION { entries } else { Default::default() };
+    entries.as_chunks_mut::<8>().0.iter_mut().filter_map(|entry| {
+        let [tag_low, tag_high, _, _, id @ ..] = entry;
+        match u16::from_le_bytes([*tag_low, *tag_high]) {
+            0x02 => Some((AclTag::User, AclId(id))),
+            0x08 => Some((AclTag::Group, AclId(id))),
+            _ => None,
+        }
+    })
 }

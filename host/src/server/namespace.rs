@@ -125,7 +125,7 @@ impl Session {
         self.locks.forget(&fid);
         if let Some(xattr) = fid.xattr() {
             fid.attach.begin(request.changes)?;
-            xattr.finish(&fid.node)?;
+            xattr.finish(&fid.node, &fid.attach)?;
         } else if fid.removes_on_clunk() {
             fid.attach.begin(true)?;
             remove(&fid)?;

@@ -11,7 +11,7 @@ use std::sync::{
 use ninering_wire::{Errno, Rmessage, xattr};
 use parking_lot::Mutex;
 
-use super::{Session, request::Request};
+use super::{Session, attach::Attach, request::Request};
 use crate::backend::{NodeRef, XattrName};
 
 /// Bytes of values and lists that the fids of one session may hold at a time.
@@ -60,16 +60,19 @@ impl XattrFid {
         Ok(request.payload.copy_to(&mut value[start..end]))
     }
 
-    /// Sets, or removes, the attribute of `node` that was written; to be called when the fid is clunked.
+    /// Sets, or removes, the attribute of `node` that was written, on the terms of its attach; to be called when the fid is clunked.
     ///
     /// # Errors
     /// `EINVAL` where fewer bytes came than were announced; the attribute is left alone then.
-    pub(super) fn finish(&self, node: &NodeRef) -> Result<(), Errno> {
+    pub(super) fn finish(&self, node: &NodeRef, attach: &Attach) -> Result<(), Errno> {
         let Content::Incoming { name, size, flags, value } = &self.content else { return Ok(()) };
         let name = XattrName::new(name)?;
-        let value = value.lock();
+        let mut value = value.lock();
         if value.len() != *size {
             return Err(Errno::EINVAL);
+        }
+        if let Some(maps) = attach.maps.as_ref().filter(|_| name.is_acl()) {
+            maps.take_acl(&mut value)?;
         }
         // What Linux's client makes of `removexattr(2)`.
         if *size == 0 && *flags == xattr::REPLACE {
@@ -89,7 +92,14 @@ impl Session {
         let mut held = Held::take(&self.xattr_bytes, xattr::SIZE_MAX)?;
         let (bytes, limit) = match name {
             b"" => (fid.node.list_xattrs()?, xattr::LIST_MAX),
-            name => (fid.node.xattr(XattrName::new(name)?)?, xattr::SIZE_MAX),
+            name => {
+                let name = XattrName::new(name)?;
+                let mut value = fid.node.xattr(name)?;
+                if let Some(maps) = fid.attach.maps.as_ref().filter(|_| name.is_acl()) {
+                    maps.show_acl(&mut value);
+                }
+                (value, xattr::SIZE_MAX)
+            }
         };
         if bytes.len() > limit {
             return Err(Errno::E2BIG);
