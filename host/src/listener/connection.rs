@@ -228,20 +228,26 @@ impl Connection {
                 input.reserve(missing.max(READ_AHEAD));
             }
             self.await_message(&input, &mut begun);
-            tokio::select! {
-                _ = stopping.changed() => return Ok(()),
-                read = socket.read(&mut input) => match read {
-                    Ok(0) => return Ok(()),
-                    Ok(_) => self.message_begun.store(0, Relaxed),
-                    Err(error) => {
-                        tracing::debug!(peer = %self.peer, %error, "cannot read");
-                        self.outgoing.close();
-                        return Ok(());
-                    }
-                },
-            }
+            let read = if socket.blocks() {
+                // Where the server ends, `Outgoing::stop_reading` ends this.
+                socket.read(&mut input).await
+            } else {
+                tokio::select! {
+                    _ = stopping.changed() => return Ok(()),
+                    read = socket.read(&mut input) => read,
+                }
+            };
             if stopping.has_changed().is_err() {
                 return Ok(());
+            }
+            match read {
+                Ok(0) => return Ok(()),
+                Ok(_) => self.message_begun.store(0, Relaxed),
+                Err(error) => {
+                    tracing::debug!(peer = %self.peer, %error, "cannot read");
+                    self.outgoing.close();
+                    return Ok(());
+                }
             }
             self.last_request.store(self.resources.now(), Relaxed);
         }
