@@ -13,6 +13,7 @@ help:
 	@echo "make conformance   well-known suites through Linux's 9P client, all of each (as root; make test has a selection)"
 	@echo "make lint    formatting, clippy, documentation"
 	@echo "make bench   the table of ratios in README.md"
+	@echo "make bench-sandbox  what the sandbox costs: the client as a component, and compiled natively"
 	@echo "make bench-server   the server beside diod, unpfs and what the machine allows (needs a tmpfs on /dev/shm)"
 	@echo "make fuzz    a minute each of fuzzing of the wire format and of whole sessions (needs a nightly toolchain and cargo-fuzz)"
 
@@ -55,6 +56,10 @@ lint:
 bench: programs
 	$(CARGO) build --release -p fsbench -p ninering-bench
 	target/release/ninering-bench --wasm $(PROGRAMS)/fsbench.wasm --native target/release/fsbench --rounds 9
+
+bench-sandbox: setup
+	$(CARGO) build --release -p ninering-bench
+	target/release/sandbox-tax mem:
 
 # unpfs is built here, diod is Debian's; whichever is missing is left out of the table.
 bench-server:
