@@ -5,7 +5,7 @@ PROGRAMS := target/programs
 NINERING := target/release/ninering
 wasip1 = scripts/wasm-cargo wasm32-wasip1 --release --target-dir target/wasi
 
-.PHONY: help setup build programs demo test lint conformance bench bench-server fuzz clean
+.PHONY: help setup build programs demo test lint conformance bench bench-sandbox bench-server fuzz clean
 
 help:
 	@echo "make demo    build everything and run a program on a filesystem of its own"
@@ -13,7 +13,7 @@ help:
 	@echo "make conformance   well-known suites through Linux's 9P client, all of each (as root; make test has a selection)"
 	@echo "make lint    formatting, clippy, documentation"
 	@echo "make bench   the table of ratios in README.md"
-	@echo "make bench-sandbox  what the sandbox costs: the client as a component, and compiled natively"
+	@echo "make bench-sandbox   what the sandbox costs: the client as a component, and compiled natively"
 	@echo "make bench-server   the server beside diod, unpfs and what the machine allows (needs a tmpfs on /dev/shm)"
 	@echo "make fuzz    a minute each of fuzzing of the wire format and of whole sessions (needs a nightly toolchain and cargo-fuzz)"
 
