@@ -16,12 +16,13 @@ use common::{
     serving::{Connection, PATIENCE, Serving},
 };
 use ninering::{
-    backend::Backend,
+    backend::{Backend, MemBackend},
     listener::{Address, Limits, Listener, Resources, Usage},
     server::{Server, ServerOptions},
 };
 use ninering_wire::{
-    Errno, Frame, NOFID, NONUNAME, NOTAG, Names, Rmessage, Str, Tmessage, VERSION_9P2000L, getattr, lopen::RDWR,
+    Errno, Frame, LockType, NOFID, NONUNAME, NOTAG, Names, Rmessage, Str, Tmessage, VERSION_9P2000L, getattr,
+    lock::FLAGS_BLOCK, lopen::RDWR,
 };
 
 /// A time that passes in a test, and the least that ends it.
@@ -380,6 +381,37 @@ fn a_shutdown_does_not_wait_for_what_never_ends() {
     // The backend's call has a thread still, which the runtime waits for when it is dropped.
     gate.release();
     serving.ended();
+}
+
+#[test]
+fn a_shutdown_cancels_locks_that_are_waited_for() {
+    // Long enough that nothing but being cancelled ends the wait.
+    let limits = Limits { drain: Duration::from_secs(3600), ..Limits::default() };
+    let (mut serving, resources) = serving(MemBackend::default(), limits);
+    let mut client = serving.client();
+    client.begin();
+    client.make("", "file", b"contents");
+    let lock = Tmessage::Tlock {
+        fid: 1,
+        kind: LockType::Write,
+        flags: FLAGS_BLOCK,
+        start: 0,
+        length: 0,
+        proc_id: 1,
+        client_id: Str(b"client"),
+    };
+    let [mut one, mut other] = [(); 2].map(|()| begun(&serving, "file"));
+    send(&mut one, 1, &lock);
+    assert_eq!(next(&mut one), (1, "Rlock"));
+    send(&mut other, 1, &lock);
+    is_served(&mut other);
+    serving.stop();
+    let reply = receive(&mut other).unwrap();
+    let frame = Frame::<Rmessage<'_>>::decode(&reply).unwrap();
+    assert_eq!((frame.tag, frame.message), (1, Rmessage::Rlerror { ecode: Errno::EINTR.0 }));
+    assert!(is_closed(&mut other) && is_closed(&mut one));
+    serving.ended();
+    assert_eq!(resources.usage(), Usage::default());
 }
 
 #[test]
