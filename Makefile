@@ -68,9 +68,11 @@ bench-server:
 	$(CARGO) install --quiet unpfs --root target/peers || echo "unpfs cannot be built here"
 	target/release/ninering-bench-server
 
+# With `socket`, threads are started and ended all the time: what they have at that moment would be taken for leaks.
 fuzz:
 	cd tests/fuzz && for target in decode mem dir socket; do mkdir -p corpus/$$target && \
-	  $(CARGO) +nightly fuzz run --fuzz-dir . $$target corpus/$$target seeds/$$target -- -max_total_time=60 || exit 1; done
+	  ASAN_OPTIONS=detect_leaks=$$(test $$target = socket; echo $$?) $(CARGO) +nightly fuzz run --fuzz-dir . $$target \
+	    corpus/$$target seeds/$$target -- -max_total_time=60 || exit 1; done
 
 clean:
 	$(CARGO) clean
