@@ -11,7 +11,7 @@ use std::{
 };
 
 /// How long a command may take before the test that waits for it fails. Nothing here depends on how fast it is.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// How long a command may take to say that it is ready.
 const READY: Duration = Duration::from_secs(60);
