@@ -358,6 +358,17 @@ fn locks_are_limited(export: &Export) {
     }
     assert_eq!(one.lock(file, Unlock, WHOLE).unwrap(), Success);
     assert_eq!(one.lock(file, Exclusive, (0, 10)).unwrap(), Success);
+    // Each process more that locks by one fid takes an open file.
+    let processes = (2..1000).take_while(|process| match one.lock_as(("c", *process), file, Shared, (100, 1)) {
+        Ok(status) => status == Success,
+        Err(error) => {
+            assert_eq!(error, Errno::ENOLCK);
+            false
+        }
+    });
+    assert_eq!(processes.count(), 256);
+    assert_eq!(one.lock_as(("c", 2), file, Unlock, WHOLE).unwrap(), Success);
+    assert_eq!(one.lock_as(("c", 1000), file, Shared, (100, 1)).unwrap(), Success);
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub(super) const CLIENT_ID_MAX: usize = 255;
 /// of a file, which it goes through for each.)
 const MOST_RANGES: usize = 16_384;
 const MOST_RANGES_OF_A_FILE: usize = 1024;
+/// How many files a session may have open for the locks of those whose fids' own are another's already: `ENOLCK` for more.
+const MOST_REOPENED: usize = 256;
 /// How many requests of a session may wait for a lock at a time; one more is told that another has it.
 const MOST_WAITING: usize = 256;
 /// How many parts the table has, each with its own mutex.
@@ -62,7 +64,33 @@ struct Holder {
     /// The open file that has its locks, and the access mode of that.
     file: OpenRef,
     access: u32,
+    /// Where it is opened for that alone.
+    reopened: Option<Reopened>,
     ranges: Ranges<Held>,
+}
+
+/// Counts as a file that is open for locks alone, until it is dropped.
+struct Reopened(Arc<AtomicUsize>);
+
+impl Reopened {
+    fn count(all: &Arc<AtomicUsize>) -> Result<Self, Errno> {
+        let more = |count: usize| (count < MOST_REOPENED).then_some(count + 1);
+        all.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| Errno::ENOLCK)?;
+        Ok(Self(Arc::clone(all)))
+    }
+}
+
+impl Drop for Reopened {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An open file that can have a holder's locks.
+struct LockFile {
+    file: OpenRef,
+    access: u32,
+    reopened: Option<Reopened>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -88,6 +116,16 @@ pub(super) struct SessionLocks {
     ranges: Arc<AtomicUsize>,
     /// How many requests wait.
     waiting: Arc<AtomicUsize>,
+    /// How many files are open for locks alone.
+    reopened: Arc<AtomicUsize>,
+}
+
+/// What a lock is taken by: an open fid, the files that have others' locks, and the session's count of those opened for
+/// locks alone.
+struct By<'a> {
+    opened: &'a Opened,
+    others: &'a [&'a OpenRef],
+    reopened: &'a Arc<AtomicUsize>,
 }
 
 /// Whether a fid has locks.
@@ -123,9 +161,9 @@ impl LockTable {
 }
 
 impl Holder {
-    /// Takes a lock by the fid `opened`; `false` where another's is in the way.
-    fn take(&mut self, opened: &Opened, others: &[&OpenRef], held: Held, range: LockRange) -> Result<bool, Errno> {
-        if !allows(self.access, held.kind) && !self.change_file(opened, others, held.kind)? {
+    /// Takes a lock; `false` where another's is in the way.
+    fn take(&mut self, by: &By<'_>, held: Held, range: LockRange) -> Result<bool, Errno> {
+        if !allows(self.access, held.kind) && !self.change_file(by, held.kind)? {
             return Ok(false);
         }
         let granted = self.file.locks()?.set_lock(held.kind, range)?;
@@ -138,15 +176,15 @@ impl Holder {
     /// Moves the locks to an open file that `kind` can be taken with; `false` where one of another is in the way.
     ///
     /// Shared locks can be had twice while they move. Exclusive ones would have to be given back: `ENOLCK`.
-    fn change_file(&mut self, opened: &Opened, others: &[&OpenRef], kind: LockType) -> Result<bool, Errno> {
+    fn change_file(&mut self, by: &By<'_>, kind: LockType) -> Result<bool, Errno> {
         if self.ranges.iter().any(|(_, held)| held.kind == LockType::Write) {
             return Err(Errno::ENOLCK);
         }
-        let (mut file, mut access) = file_for(opened, others, kind)?;
-        if !allows(access, LockType::Read) {
-            (file, access) = (opened.any().locks()?.reopen(lopen::RDWR).map_err(bad_access)?, lopen::RDWR);
+        let mut new = by.file(kind)?;
+        if !allows(new.access, LockType::Read) {
+            new = by.reopen(lopen::RDWR).map_err(bad_access)?;
         }
-        let locks = file.locks()?;
+        let locks = new.file.locks()?;
         for (range, _) in self.ranges.iter() {
             if !locks.set_lock(LockType::Read, range)? {
                 locks.set_lock(LockType::Unlock, LockRange::WHOLE)?;
@@ -154,7 +192,7 @@ impl Holder {
             }
         }
         self.release(LockRange::WHOLE);
-        (self.file, self.access) = (file, access);
+        (self.file, self.access, self.reopened) = (new.file, new.access, new.reopened);
         Ok(true)
     }
 
@@ -176,18 +214,25 @@ fn allows(access: u32, kind: LockType) -> bool {
     }
 }
 
-/// The open file of a fid if it has the access for `kind` and is not one of `others`; else one that is opened.
-///
-/// (Where a fid does not have the access, its client does not mean `fcntl(2)`, which asks for it, but `flock(2)`.)
-fn file_for(opened: &Opened, others: &[&OpenRef], kind: LockType) -> Result<(OpenRef, u32), Errno> {
-    let (file, access) = (opened.any(), opened.access());
-    if !allows(access, kind) {
-        return Ok((file.locks()?.reopen(lopen::RDWR).map_err(bad_access)?, lopen::RDWR));
+impl By<'_> {
+    /// The open file of the fid if it has the access for `kind` and no other's locks; else one that is opened.
+    ///
+    /// (Where a fid does not have the access, its client does not mean `fcntl(2)`, which asks for it, but `flock(2)`.)
+    fn file(&self, kind: LockType) -> Result<LockFile, Errno> {
+        let (file, access) = (self.opened.any(), self.opened.access());
+        if !allows(access, kind) {
+            return self.reopen(lopen::RDWR).map_err(bad_access);
+        }
+        if self.others.iter().any(|other| Arc::ptr_eq(other, file)) {
+            return self.reopen(access);
+        }
+        Ok(LockFile { file: Arc::clone(file), access, reopened: None })
     }
-    if others.iter().any(|other| Arc::ptr_eq(other, file)) {
-        return Ok((file.locks()?.reopen(access)?, access));
+
+    fn reopen(&self, access: u32) -> Result<LockFile, Errno> {
+        let reopened = Some(Reopened::count(self.reopened)?);
+        Ok(LockFile { file: self.opened.any().locks()?.reopen(access)?, access, reopened })
     }
-    Ok((Arc::clone(file), access))
 }
 
 /// Who may not open a file so cannot lock it so.
@@ -200,8 +245,8 @@ fn bad_access(error: Errno) -> Errno {
 
 impl SessionLocks {
     pub(super) fn new(table: &Arc<LockTable>) -> Self {
-        let (ranges, waiting) = (Arc::default(), Arc::default());
-        Self { table: Arc::clone(table), files: Mutex::default(), ranges, waiting }
+        let (ranges, waiting, reopened) = (Arc::default(), Arc::default(), Arc::default());
+        Self { table: Arc::clone(table), files: Mutex::default(), ranges, waiting, reopened }
     }
 
     fn owner(&self, client_id: &[u8], proc_id: u32) -> Owner {
@@ -274,9 +319,10 @@ impl SessionLocks {
     ) -> Result<bool, Errno> {
         let Some(at) = at else {
             let others: Vec<_> = holders.iter().map(|holder| &holder.file).collect();
-            let (file, access) = file_for(opened, &others, held.kind)?;
-            let mut holder = Holder { owner, file, access, ranges: Ranges::default() };
-            let granted = holder.take(opened, &others, held, range)?;
+            let by = By { opened, others: &others, reopened: &self.reopened };
+            let LockFile { file, access, reopened } = by.file(held.kind)?;
+            let mut holder = Holder { owner, file, access, reopened, ranges: Ranges::default() };
+            let granted = holder.take(&by, held, range)?;
             self.count(0, holder.ranges.len());
             holders.push(holder);
             return Ok(granted);
@@ -284,7 +330,8 @@ impl SessionLocks {
         let mut holder = holders.swap_remove(at);
         let others: Vec<_> = holders.iter().map(|holder| &holder.file).collect();
         let before = holder.ranges.len();
-        let granted = holder.take(opened, &others, held, range);
+        let by = By { opened, others: &others, reopened: &self.reopened };
+        let granted = holder.take(&by, held, range);
         self.count(before, holder.ranges.len());
         holders.push(holder);
         granted
