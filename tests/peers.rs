@@ -1,4 +1,4 @@
-//! Peers that nobody here wrote: the Linux kernel's 9P client on our server, our client on diod.
+//! Peers that nobody here wrote: the Linux kernel's 9P client and py9p on our server, our client on diod.
 //!
 //! Where the machine lacks what a test needs (root, User Mode Linux, diod), the test says so and passes, unless
 //! `NINERING_REQUIRE_PEERS` is set, as it is in `.ci/run`.
@@ -92,6 +92,31 @@ fn the_linux_client_copies_a_tree_in_9p2000() {
     let export = tempfile::tempdir().expect("a directory");
     linux_copies_a_tree_in("9p2000", &format!("dir:{}", export.path().display()), "cache=none");
     linux_copies_a_tree_in("9p2000", "mem:", "cache=loose");
+}
+
+/// A Python client of the older dialects, at work on our server.
+#[test]
+fn py9p_works_in_9p2000_and_9p2000_u() {
+    // Where `scripts/setup --test` puts it; elsewhere it may be installed for all.
+    let modules = root().join("target/peers");
+    let python = || {
+        let mut command = Command::new("python3");
+        command.env("PYTHONPATH", &modules);
+        command
+    };
+    if !python().args(["-c", "import p9fs"]).output().is_ok_and(|output| output.status.success()) {
+        return skip("python3 has no module p9fs");
+    }
+    let export = tempfile::tempdir().expect("a directory");
+    for source in ["mem:".to_owned(), format!("dir:{}", export.path().display())] {
+        let mut serve = ninering();
+        serve.args(["serve", &source, "--listen", "tcp://127.0.0.1:0"]);
+        let (_serving, line) = Running::start(&mut serve, "tcp://");
+        let port = line.trim().rsplit(':').next().expect("a port");
+        for version in ["9P2000", "9P2000.u"] {
+            finish(python().arg(root().join("tests/py9p")).args(["127.0.0.1", port, version])).success();
+        }
+    }
 }
 
 /// diod on a directory; `None` where there is no diod.

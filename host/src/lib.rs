@@ -17,7 +17,7 @@
 //! | [`metrics`] | what servers have done, in numbers |
 //! | [`source`] | all of these by name: `dir:`, `mem:`, `tcp://`, `unix://` |
 //!
-//! Without the feature `mount` the crate is a 9P2000.L server alone and does not depend on wasmtime; nor does its
+//! Without the feature `mount` the crate is a 9P server alone and does not depend on wasmtime; nor does its
 //! command, which then can `serve` and nothing else.
 
 pub mod backend;
