@@ -463,8 +463,13 @@ mod behaviours {
         assert_eq!(client.stat(fid).unwrap().name, "b");
         assert_eq!(client.read(fid, 0, 100).unwrap(), b"contents");
         assert_eq!(client.names("d"), ["b"]);
-        // And on, by the same fid.
+        // And on, by the same fid; another one that was walked by the old name is told the new one.
+        let other = client.at("d/b").unwrap();
         client.wstat(fid, renamed("c")).unwrap();
+        client.wstat(fid, renamed("c")).unwrap();
+        assert_eq!(client.names("d"), ["c"]);
+        assert_eq!(client.stat(other).unwrap().name, "c");
+        client.wstat(other, renamed("b")).unwrap();
         client.wstat(fid, renamed("c")).unwrap();
         assert_eq!(client.names("d"), ["c"]);
         let directory = client.at("d").unwrap();

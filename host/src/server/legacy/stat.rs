@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use ninering_wire::{
-    Attributes, Errno, NONUNAME, Name, Qid, Str, getattr,
+    Attributes, Errno, NONUNAME, Qid, Str, getattr,
     legacy::{Counted, Dialect, Rmessage, Stat, UnixOnly, perm},
-    lopen, mode,
+    mode,
 };
 use smallvec::SmallVec;
 
@@ -13,7 +13,7 @@ use super::RSTAT_MOST;
 use crate::{
     backend::Node,
     names::{NameText, Names},
-    server::{Session, fid::Fid, request::Request},
+    server::{Session, directory::place_of, fid::Fid, request::Request},
 };
 
 /// The bits of files that 9P2000 knows nothing of.
@@ -36,26 +36,11 @@ impl Session {
     }
 }
 
-/// The name of a fid's file: that by which it was walked, or what its directory calls it. `/` of a root.
+/// The name that a fid's file has now, or had last; `/` of a root.
 pub(super) fn name_of(fid: &Fid) -> SmallVec<[u8; 32]> {
-    if let Some(place) = &*fid.place.lock() {
-        return place.name.clone();
-    }
-    let Some(above) = fid.node.parent() else { return SmallVec::from_slice(b"/") };
-    let path = fid.node.qid().path;
-    let mut found = SmallVec::new();
-    let listed = above.open(lopen::RDONLY | lopen::DIRECTORY).and_then(|directory| {
-        directory.read_directory(0, &mut |entry| {
-            if entry.qid.path == path && Name::new(entry.name).is_ok() {
-                found = SmallVec::from_slice(entry.name);
-            }
-            found.is_empty()
-        })
-    });
-    match listed {
-        Ok(()) if !found.is_empty() => found,
-        // Removed, or in a directory that cannot be read: where it was reached from, it is this.
-        _ => SmallVec::from_slice(b".."),
+    match place_of(fid) {
+        Ok(place) => place.name,
+        Err(_) => fid.place.lock().as_ref().map_or_else(|| SmallVec::from_slice(b"/"), |place| place.name.clone()),
     }
 }
 
