@@ -28,7 +28,7 @@ pub(super) struct ObservingArguments {
     metrics: Option<Address>,
     /// Write a line for each message and its reply, as strace does, to FILE, or to standard error. The names of files
     /// are in it, their contents are not. A log that is written too slowly lacks lines, and says how many.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
     log_messages: Option<PathBuf>,
     /// When FILE has so many bytes, it is renamed to FILE.1, and a new one begins.
     #[arg(long, value_name = "BYTES", default_value_t = 256 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..))]
@@ -57,7 +57,7 @@ impl ObservingArguments {
     }
 
     fn message_log(&self, path: &Path) -> anyhow::Result<Arc<MessageLog>> {
-        let (sink, name) = if path.as_os_str().is_empty() {
+        let (sink, name) = if path.as_os_str() == "-" {
             (Sink::standard_error(), "standard error".into())
         } else {
             (Sink::file(path, self.log_messages_size), path.display().to_string())

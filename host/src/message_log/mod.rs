@@ -97,8 +97,8 @@ impl MessageLog {
     /// No thread can be started.
     pub fn begin(sink: Sink, heading: &str) -> io::Result<Self> {
         let shared = Arc::<Shared>::default();
-        let text = format!("# {}\n", heading.escape_debug());
-        let writer = Writer { shared: Arc::clone(&shared), sink, text, lost: 0 };
+        let heading = format!("# {}\n", heading.escape_debug());
+        let writer = Writer { shared: Arc::clone(&shared), sink, heading, text: String::new(), lost: 0 };
         thread::Builder::new().name("message-log".into()).spawn(move || writer.run())?;
         Ok(Self { shared, begun: Instant::now() })
     }
@@ -180,6 +180,8 @@ impl Exchange<'_, '_> {
 struct Writer {
     shared: Arc<Shared>,
     sink: Sink,
+    /// Written before the first line, and not sooner: who shares the sink says first what it serves.
+    heading: String,
     /// What is to be written.
     text: String,
     /// How many lines could not be.
@@ -189,6 +191,7 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         while let Some(entries) = self.next() {
+            self.text.push_str(&mem::take(&mut self.heading));
             for entry in entries {
                 // A string takes all that is written to it.
                 let _ = entry.write(&mut self.text);
