@@ -67,6 +67,7 @@ bench-server:
 	$(CARGO) build --release -p ninering-bench-server
 	$(CARGO) install --quiet unpfs --root target/peers || echo "unpfs cannot be built here"
 	target/release/ninering-bench-server
+	target/release/ninering-bench-server --growth
 
 # With `socket`, threads are started and ended all the time: what they have at that moment would be taken for leaks.
 fuzz:

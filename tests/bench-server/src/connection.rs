@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use ninering_wire::{Errno, HEADER_LEN, Header, NOFID, NOTAG, Rmessage, Str, Tmessage, VERSION_9P2000L};
+use ninering_wire::{DirEntries, Errno, HEADER_LEN, Header, NOFID, NOTAG, Rmessage, Str, Tmessage, VERSION_9P2000L};
 
 use super::server::{Address, Server};
 
@@ -92,6 +92,7 @@ enum Piece {
 }
 
 /// A reply: what it answers, and where its body lies among what was received, but for the payload of an `Rread`.
+#[derive(Clone)]
 pub(crate) struct Reply {
     pub(crate) tag: u16,
     pub(crate) kind: u8,
@@ -139,6 +140,17 @@ impl Connection {
     /// Sends one request and waits for its reply, which must be of type `kind`.
     pub(crate) fn call(&mut self, message: &Tmessage<'_>, kind: u8) -> Result<()> {
         self.call_with_tag(1, message, kind, |_| ())
+    }
+
+    /// Sends a `Treaddir`; tells the offset behind the last entry of its reply, and how many there are.
+    pub(crate) fn listed(&mut self, message: &Tmessage<'_>, kind: u8) -> Result<Option<(u64, usize)>> {
+        let reply = self.call_with_tag(1, message, kind, Reply::clone)?;
+        let mut last = None;
+        for entry in DirEntries::new(self.body(&reply).get(4..).unwrap_or_default()) {
+            let (_, count) = last.unwrap_or((0, 0));
+            last = Some((entry?.offset, count + 1));
+        }
+        Ok(last)
     }
 
     fn call_with_tag<T>(

@@ -7,9 +7,10 @@
 //! Beside operations a second it tells the processor time that a server takes for one, which depends on noise less.
 //!
 //! `server` starts the servers, `connection` speaks 9P on a socket, `operation` says what is measured as messages, `load` keeps
-//! so many of them under way, `table` prints.
+//! so many of them under way, `table` prints. `growth` looks at how one server's cost grows.
 
 mod connection;
+mod growth;
 mod limit;
 mod load;
 mod operation;
@@ -66,6 +67,9 @@ struct Arguments {
     /// The servers.
     #[arg(long, value_delimiter = ',', default_value = "ninering,diod,unpfs,limit")]
     server: Vec<Server>,
+    /// Show instead how ninering's cost grows with connections, open fids and directory entries.
+    #[arg(long)]
+    growth: bool,
     /// Be the limit: serve on this address and answer everything, from this directory.
     #[arg(long, hide = true, num_args = 2, value_names = ["ADDRESS", "DIRECTORY"])]
     be_limit: Option<Vec<String>>,
@@ -81,6 +85,9 @@ fn main() -> Result<()> {
     let most = arguments.connections.iter().max().copied().unwrap_or(1);
     operation::make_files(directory.path(), most)?;
 
+    if arguments.growth {
+        return growth::run(&arguments, directory.path());
+    }
     let mut servers = Vec::new();
     for &server in &arguments.server {
         match Running::start(server, &arguments, directory.path())? {

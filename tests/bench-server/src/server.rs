@@ -1,7 +1,7 @@
 //! The servers that are compared: how each is started, and where it listens.
 
 use std::{
-    fmt,
+    fmt, fs,
     net::TcpListener,
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
@@ -111,6 +111,9 @@ impl Running {
                 Server::Ninering => {
                     command.arg("serve").arg(format!("dir:{}", export.display()));
                     command.args(["--listen", &url(&address)]);
+                    // As many as anything here has.
+                    command.args(["--max-connections", "2000", "--max-connections-per-peer", "2000"]);
+                    command.args(["--max-fids", "200000"]);
                 }
                 Server::Diod => {
                     let listen = match &address {
@@ -158,6 +161,16 @@ impl Running {
             connected.push(Connection::open(&process.address, self.server, &self.export)?);
         }
         Ok(Some(&mut connected[..count]))
+    }
+
+    /// Bytes of memory that its processes occupy.
+    pub(crate) fn resident(&self) -> Result<usize> {
+        let mut pages = 0;
+        for (_, process) in &self.processes {
+            let figures = fs::read_to_string(format!("/proc/{}/statm", process.child.id()))?;
+            pages += figures.split(' ').nth(1).context("the second field")?.parse::<usize>()?;
+        }
+        Ok(pages * rustix::param::page_size())
     }
 
     /// What tells the processor time that it has taken.
