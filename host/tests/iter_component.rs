@@ -36,11 +36,14 @@ pub struct RegionHandle;
 /// What stands for the queue.
 pub struct QueueHandle;
 
+/// A chain's header, and the offsets and lengths of its extents, out and in.
+type Added = (Vec<u8>, Vec<(u64, u32)>, Vec<(u64, u32)>);
+
 /// A region, and a queue that returns at once what it is given.
 struct Host {
     bytes: Vec<u8>,
-    /// Headers and extents of the chains that were added: out, then in.
-    chains: Vec<(Vec<u8>, Vec<(u64, u32)>, Vec<(u64, u32)>)>,
+    /// The chains that were added.
+    chains: Vec<Added>,
     full: bool,
 }
 
