@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn figures_have_units() {
-        assert_eq!([0.0, 999.0, 1000.0, 5e6, 2e15].map(bytes), ["0 B", "999 B", "1.0 KiB", "4.8 MiB", "1818.9 TiB"]);
+        assert_eq!([0.0, 999.0, 1000.0, 5e6, 2e15].map(bytes), ["0 B", "999 B", "1.0 KiB", "4.8 MiB", "1819.0 TiB"]);
         assert_eq!([0.0, 1.5e-6, 0.02, 3.0].map(seconds), ["0", "1.5 µs", "20.0 ms", "3.0 s"]);
     }
 }
