@@ -291,6 +291,15 @@ fn a_link_that_is_moved_up_leads_nowhere() {
     assert_eq!(fs::read(export.outside("outside")).unwrap(), b"secret");
 }
 
+/// Sets a flag when it is dropped: by a failed assertion too, so that no thread goes on for ever.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// CVE-2017-7471 as a race: a directory that is moved out of the export and back, all the time, has no way out in it.
 #[test]
 fn a_directory_that_is_moved_out_all_the_time_leads_nowhere_else() {
@@ -307,6 +316,7 @@ fn a_directory_that_is_moved_out_all_the_time_leads_nowhere_else() {
                 fs::rename(&outside, &inside).unwrap();
             }
         });
+        let _stopping = SetOnDrop(&stop);
         let end = Instant::now() + Duration::from_millis(800);
         while Instant::now() < end {
             match walk(&export.root, "a/b/c") {
@@ -327,7 +337,6 @@ fn a_directory_that_is_moved_out_all_the_time_leads_nowhere_else() {
                 }
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(walked > 0, "no race: {walked} times walked, {missed} times missed");
 }

@@ -84,7 +84,13 @@ impl Export {
         mode: Mode,
     ) -> Result<OwnedFd> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.open(|| rustix::fs::openat2(directory, name.as_bytes(), flags, mode, self.resolve))
+        let opened = self.open(|| rustix::fs::openat2(directory, name.as_bytes(), flags, mode, self.resolve));
+        match opened {
+            // It was moved away between being found and being opened. Only where mounts are not to be entered can this
+            // be one.
+            Err(HostErrno::XDEV) if !self.resolve.contains(ResolveFlags::NO_XDEV) => Err(HostErrno::NOENT),
+            opened => opened,
+        }
     }
 
     /// Opens anew, with other flags, the file that `descriptor` holds, whatever it is named by now.
