@@ -225,7 +225,7 @@ impl Leases {
         true
     }
 
-    /// Requests in flight.
+    /// Requests in flight that have extents.
     pub fn in_flight(&self) -> usize {
         self.requests.len()
     }
