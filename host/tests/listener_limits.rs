@@ -3,7 +3,7 @@
 mod common;
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{Read, Write},
     sync::Arc,
     thread,
     time::Duration,
@@ -12,6 +12,7 @@ use std::{
 use common::{
     ROOT, encode,
     gated::{Gated, until},
+    raw::{GETATTR, READ, is_closed, next, send},
     receive,
     serving::{Connection, PATIENCE, Serving},
 };
@@ -22,7 +23,7 @@ use ninering::{
 };
 use ninering_wire::{
     Errno, Frame, LockStatus, LockType, NOFID, NONUNAME, NOTAG, Names, Rmessage, Str, Tmessage, VERSION_9P2000L,
-    getattr, lock::FLAGS_BLOCK, lopen::RDWR,
+    lock::FLAGS_BLOCK, lopen::RDWR,
 };
 
 /// A time that passes in a test, and the least that ends it.
@@ -39,17 +40,6 @@ fn serving(backend: impl Backend, limits: Limits) -> (Serving, Arc<Resources>) {
     let address = "tcp://127.0.0.1:0".parse().unwrap();
     let serving = Serving::at(&address, server(backend), move |listener| listener.sharing(&shared).unwrap());
     (serving, resources)
-}
-
-fn send(connection: &mut impl Write, tag: u16, message: &Tmessage<'_>) {
-    connection.write_all(&encode(tag, message, &[])).unwrap();
-}
-
-/// The next reply's tag, and its type's name.
-fn next(connection: &mut impl Read) -> (u16, &'static str) {
-    let reply = receive(connection).unwrap();
-    let frame = Frame::<Rmessage<'_>>::decode(&reply).unwrap();
-    (frame.tag, frame.message.name())
 }
 
 fn version(connection: &mut (impl Read + Write)) {
@@ -80,17 +70,6 @@ fn is_served(connection: &mut (impl Read + Write)) {
     send(connection, 99, &GETATTR);
     assert_eq!(next(connection), (99, "Rgetattr"));
 }
-
-/// Does the other side close it, without a word?
-fn is_closed(connection: &mut impl Read) -> bool {
-    match connection.read(&mut [0]) {
-        Ok(count) => count == 0,
-        Err(error) => error.kind() == ErrorKind::ConnectionReset,
-    }
-}
-
-const READ: Tmessage<'static> = Tmessage::Tread { fid: 1, offset: 0, count: 10 };
-const GETATTR: Tmessage<'static> = Tmessage::Tgetattr { fid: ROOT, request_mask: getattr::ALL };
 
 #[test]
 fn one_peer_does_not_take_all_connections() {

@@ -13,6 +13,7 @@ use std::{
 use common::{
     Client, ROOT, Socket, encode,
     gated::{Gated, until},
+    raw::{GETATTR, READ, is_closed, next, send},
     receive,
     serving::{Connection, PATIENCE, Serving},
 };
@@ -22,7 +23,7 @@ use ninering::{
     server::{Server, ServerOptions},
 };
 use ninering_wire::{
-    Errno, Frame, NOFID, NONUNAME, NOTAG, Names, Rmessage, Str, Tmessage, VERSION_9P2000L, getattr,
+    Errno, Frame, NOFID, NONUNAME, NOTAG, Names, Rmessage, Str, Tmessage, VERSION_9P2000L,
     lopen::{RDONLY, RDWR},
 };
 
@@ -49,28 +50,6 @@ fn begun(serving: &Serving, name: &str, fids: u32) -> Box<dyn Connection> {
     }
     connection
 }
-
-fn send(connection: &mut impl Write, tag: u16, message: &Tmessage<'_>) {
-    connection.write_all(&encode(tag, message, &[])).unwrap();
-}
-
-/// The next reply's tag, and its type's name.
-fn next(connection: &mut impl Read) -> (u16, &'static str) {
-    let reply = receive(connection).unwrap();
-    let frame = Frame::<Rmessage<'_>>::decode(&reply).unwrap();
-    (frame.tag, frame.message.name())
-}
-
-/// Does the other side close it, without a word?
-fn is_closed(connection: &mut impl Read) -> bool {
-    match connection.read(&mut [0]) {
-        Ok(count) => count == 0,
-        Err(error) => error.kind() == ErrorKind::ConnectionReset,
-    }
-}
-
-const READ: Tmessage<'static> = Tmessage::Tread { fid: 1, offset: 0, count: 10 };
-const GETATTR: Tmessage<'static> = Tmessage::Tgetattr { fid: ROOT, request_mask: getattr::ALL };
 
 #[test]
 fn sizes_that_cannot_be_close_the_connection() {

@@ -78,7 +78,7 @@ impl<R: Ring, T> Executor<R, T> {
     }
 
     /// Runs an operation to its end, on a device that is [immediate](Session::set_immediate). It is never put by.
-    pub fn run(&self, operation: impl Future<Output = T>) -> T {
+    pub fn run<O>(&self, operation: impl Future<Output = O>) -> O {
         let mut operation = pin!(operation);
         self.session.set_current(IMMEDIATE);
         let result = loop {

@@ -71,10 +71,7 @@ impl<R: Ring> Mount<R> {
     /// Begins one of the filesystem calls: `run(async move |vfs| vfs.stat(node).await)`.
     pub fn run(&self, operation: impl AsyncFnOnce(&Vfs<R>) -> Result<Value, Error> + 'static) -> Outcome<Value> {
         if self.session.is_immediate() {
-            return match self.executor.run(async { Output::Vfs(operation(&self.vfs).await) }) {
-                Output::Vfs(result) => Outcome::Complete(result),
-                Output::Client(_) => unreachable!("the operation yields the other kind"),
-            };
+            return Outcome::Complete(self.executor.run(operation(&self.vfs)));
         }
         let vfs = self.vfs.clone();
         match self.executor.submit(async move { Output::Vfs(operation(&vfs).await) }) {
@@ -87,10 +84,7 @@ impl<R: Ring> Mount<R> {
     /// Begins one of the 9P calls.
     pub fn call(&self, request: Request<R::Iter>) -> Outcome<Reply> {
         if self.session.is_immediate() {
-            return match self.executor.run(async { Output::Client(client::call(&self.session, request).await) }) {
-                Output::Client(result) => Outcome::Complete(result),
-                Output::Vfs(_) => unreachable!("the operation yields the other kind"),
-            };
+            return Outcome::Complete(self.executor.run(client::call(&self.session, request)));
         }
         let session = self.session.clone();
         match self.executor.submit(async move { Output::Client(client::call(&session, request).await) }) {

@@ -134,22 +134,11 @@ impl IovIter {
             Kind::Ubuf if segments.len() != 1 => return Err(IterError::SegmentCount),
             Kind::Discard if !segments.is_empty() => return Err(IterError::SegmentCount),
             Kind::Discard if direction == Direction::Source => return Err(IterError::Direction),
-            Kind::Discard => {
-                return Ok(Self {
-                    kind,
-                    direction,
-                    segments,
-                    total: count,
-                    passed: 0,
-                    left: count,
-                    index: 0,
-                    offset: 0,
-                });
-            }
             Kind::Folioq | Kind::Xarray if !segments.iter().all(is_whole) => return Err(IterError::Alignment),
             _ => {}
         }
-        let mut total = 0_u64;
+        // Of nothing there is as much as is asked for.
+        let mut total = if kind == Kind::Discard { count } else { 0 };
         for segment in &segments {
             segment.base.checked_add(segment.len.into()).ok_or(IterError::Overflow)?;
             total = total.checked_add(segment.len.into()).ok_or(IterError::Overflow)?;

@@ -361,13 +361,14 @@ impl Mount {
             state.incarnation += 1;
             state.life = Ok(life);
         }
+        let local = matches!(self.0.origin, Origin::Server(_));
         let start = vfs::Options {
             aname: options.aname.clone(),
             uname: options.uname.clone(),
             n_uname: options.uid.unwrap_or(ninering_wire::NONUNAME),
             msize: options.msize,
-            ordered: matches!(self.0.origin, Origin::Server(_)),
-            immediate: matches!(self.0.origin, Origin::Server(_)),
+            ordered: local,
+            immediate: local,
         };
         let submitted = self.submit(None, None, |exports, store, _| {
             exports.call_start(store, Resource::<RegionHandle>::new_own(0), Resource::<QueueHandle>::new_own(0), &start)

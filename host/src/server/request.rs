@@ -25,6 +25,8 @@ pub(super) struct Request<'a, 'p, 'r> {
     pub(super) changes: bool,
     /// The session's; 0 before a `Tversion`.
     pub(super) msize: u32,
+    /// Was `Tvisit` agreed on?
+    pub(super) visits: bool,
     /// The bytes of a `Twrite`.
     pub(super) payload: &'a Payload<'p>,
     /// Space for the reply, never more than `msize` of it used.

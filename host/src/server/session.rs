@@ -4,7 +4,7 @@ use std::{
     ops::Deref,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -40,8 +40,6 @@ pub struct Session {
     pub(super) peer: Peer,
     /// Read-locked by each request, so that a `Tversion` has the session alone.
     agreed: RwLock<Agreed>,
-    /// That of it which requests ask for while they hold it.
-    visits: AtomicBool,
     requests: AtomicU64,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
@@ -92,7 +90,6 @@ impl Session {
             locks: SessionLocks::new(&server.locks),
             server,
             agreed: RwLock::default(),
-            visits: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
@@ -240,7 +237,8 @@ impl Session {
             Patience::Again(waiting, put_off) => (None, Some((waiting, put_off))),
             Patience::Waits | Patience::WasPutOff => (None, None),
         };
-        let request = Request { tag, changes: false, msize: agreed.msize, payload, reply, now, again, visited: None };
+        let Agreed { msize, visits, .. } = *agreed;
+        let request = Request { tag, changes: false, msize, visits, payload, reply, now, again, visited: None };
         match agreed.dialect {
             Dialect::Linux => {}
             Dialect::Unix => return legacy::answer::<Unix>(self, &agreed, message, request),
@@ -271,8 +269,9 @@ impl Session {
         match decoded {
             (Tmessage::Tversion { msize, version }, rest) if rest.is_empty() && payload.is_empty() => {
                 tracing::trace!(tag, message = ?decoded.0, "request");
+                let (changes, visits) = (false, false);
                 let request =
-                    Request { tag, changes: false, msize, payload, reply, now: None, again: None, visited: None };
+                    Request { tag, changes, msize, visits, payload, reply, now: None, again: None, visited: None };
                 let _turn = Turn::begin();
                 self.version(&request, &version)
             }
@@ -326,13 +325,7 @@ impl Session {
         let mut agreed = self.agreed.write();
         self.locks.clear();
         self.forget_fids();
-        self.visits.store(anew.visits, Relaxed);
         *agreed = anew;
-    }
-
-    /// Was `Tvisit` agreed on?
-    pub(super) fn visits(&self) -> bool {
-        self.visits.load(Relaxed)
     }
 
     /// How many bytes the reply to `message`, a request's header and message proper, needs at the most; no more than

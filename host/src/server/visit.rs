@@ -22,7 +22,7 @@ impl Session {
         names: &[Str<'_>],
         message: Inner<'_>,
     ) -> Result<usize, Errno> {
-        if !self.visits() {
+        if !request.visits {
             return Err(Errno::EOPNOTSUPP);
         }
         let message: Tmessage<'_> = message.decode().map_err(request::errno_of)?;
@@ -85,16 +85,7 @@ impl Session {
         let front = HEADER_LEN + 2 + Qid::LEN * qids.len();
         let space = request.reply.part(front, request.reply.len().saturating_sub(front));
         let msize = request.msize.saturating_sub(front as u32);
-        let inner = Request {
-            tag: NOTAG,
-            changes,
-            msize,
-            payload: request.payload,
-            reply: &space,
-            now: None,
-            again: None,
-            visited: None,
-        };
+        let inner = Request { tag: NOTAG, changes, msize, reply: &space, now: None, again: None, ..*request };
         let length = answer(&inner).unwrap_or_else(|error| request::answer_error(NOTAG, error, &space));
         let reply = Rmessage::Rvisit { qids, message: Inner(&[]) };
         if length == 0 { request.answer(&reply) } else { request.answer_around(&reply, length) }

@@ -5,6 +5,7 @@
 pub mod behaviours;
 pub mod gated;
 pub mod legacy;
+pub mod raw;
 pub mod serving;
 
 use std::{
