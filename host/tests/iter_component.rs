@@ -119,6 +119,10 @@ impl virtqueue::HostVirtqueue for Host {
         Ok(self.add(&header, &out, &into))
     }
 
+    fn share(&mut self, _: Resource<QueueHandle>) -> wasmtime::Result<Resource<QueueHandle>> {
+        Ok(Resource::new_own(0))
+    }
+
     fn kick(&mut self, _: Resource<QueueHandle>) -> wasmtime::Result<()> {
         Ok(())
     }
@@ -287,4 +291,34 @@ fn a_copy_that_cannot_be_leaves_the_iter_where_it_was() {
     ));
     assert_eq!((call!(fixture, call_count(iter)), call!(fixture, call_count(short))), (1 << 20, 4));
     assert_eq!((call!(fixture, call_pages(short, 9)), call!(fixture, call_alignment(short))), (1, 4));
+}
+
+#[test]
+fn one_buffer_is_submitted_without_a_handle_to_an_iter() {
+    let mut fixture = Fixture::new();
+    let iters = fixture.component.ninering_fs_iter().clone();
+    let submit = |fixture: &mut Fixture, queue, direction, buffer| {
+        let submitted = iters.call_submit_ubuf(&mut fixture.store, queue, 5, b"header", direction, buffer, 11);
+        let (added, returned) = submitted.expect("no trap");
+        (added, returned.chains.iter().map(|chain| chain.id).collect::<Vec<_>>())
+    };
+    let buffer = Segment { base: 4097, len: 9000 };
+    let unknown = submit(&mut fixture, 0, Direction::Dest, buffer);
+    assert!(matches!(unknown, (Err(AddError::Queue(QueueError::Broken)), ids) if ids.is_empty()));
+    assert!(fixture.store.data().chains.is_empty());
+
+    let queue = iters.call_attach(&mut fixture.store, Resource::new_own(0)).expect("no trap");
+    for direction in [Direction::Dest, Direction::Source] {
+        let submitted = submit(&mut fixture, queue, direction, buffer);
+        assert!(matches!(submitted, (Ok(()), ids) if ids == [99, 5]));
+    }
+    let extent = (4097, 9000);
+    let chains = &fixture.store.data().chains;
+    let extents: Vec<_> = chains.iter().map(|(_, out, into)| (out.as_slice(), into.as_slice())).collect();
+    assert_eq!(extents, [(&[][..], &[extent][..]), (&[extent], &[])]);
+
+    let overflowing = Segment { base: u64::MAX, len: 2 };
+    let refused = submit(&mut fixture, queue, Direction::Dest, overflowing);
+    assert!(matches!(refused, (Err(AddError::Iter(IterError::Overflow)), ids) if ids == [99]));
+    assert_eq!(fixture.store.data().chains.len(), 2);
 }

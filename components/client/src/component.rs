@@ -9,10 +9,9 @@ mod bindings {
     });
 }
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-};
+mod host_ring;
+
+use std::cell::RefCell;
 
 use bindings::{
     exports::ninering::fs::{
@@ -20,20 +19,19 @@ use bindings::{
         vfs::{self as wit_vfs, Guest as VfsGuest},
     },
     ninering::fs::{
-        iter::{self, IovIter, add_iter, submit_iter},
+        iter,
         memory::{self, Region},
         types,
-        virtqueue::{Chain, QueueError, Returned, Submitted, UsedChain, Virtqueue},
+        virtqueue::Virtqueue,
     },
 };
 use ninering_wire::{Attributes, Errno, Qid, SetAttributes, Statfs, setattr};
-use smallvec::SmallVec;
 
+use self::host_ring::{HostIter, HostRing};
 use crate::{
     client::{Reply, Request, Tio},
     error::Error,
     mount::{self, Mount},
-    ring::{AddError, Direction, Extent, ReplyHeader, Ring, Transfer, Used},
     vfs::{Entry, OpenFlags, Value, Vfs},
 };
 
@@ -47,207 +45,6 @@ bindings::export!(Component with_types_in bindings);
 thread_local! {
     /// The one mount of this instance. A component has one thread.
     static MOUNT: RefCell<Option<Mount<HostRing>>> = const { RefCell::new(None) };
-}
-
-/// The ring that the host has handed over.
-///
-/// What costs here is to leave the sandbox. So chains without payload are kept until the next kick, and a kick takes
-/// the used chains along with telling of the new ones: one flight of requests is one call of the host's. An
-/// immediate device has nothing to gain from several chains with payload at a time, so there each of them kicks.
-struct HostRing {
-    queue: Virtqueue,
-    region: Region,
-    max_header: u32,
-    queue_size: u16,
-    is_immediate: bool,
-    waiting: RefCell<Waiting>,
-    /// Chains were added of which the device was not told.
-    to_tell: Cell<bool>,
-    /// What the device has returned and nobody has taken.
-    returned: RefCell<SmallVec<[Returned; 1]>>,
-    /// The last kick has brought all that the device had returned.
-    is_fresh: Cell<bool>,
-}
-
-/// Headers up to this many bytes are never refused for want of memory, so that their chains can wait.
-const MOST_WAITING_HEADER: u32 = 512;
-
-/// Chains that are added, but of which the host does not know yet.
-#[derive(Default)]
-struct Waiting {
-    chains: SmallVec<[Chain<'static>; 4]>,
-    /// Of all of them, one behind the other.
-    headers: Vec<u8>,
-}
-
-impl Waiting {
-    /// Forgets the first so many.
-    fn forget(&mut self, count: usize) {
-        if count >= self.chains.len() {
-            self.chains.clear();
-            self.headers.clear();
-        } else {
-            let bytes: u32 = self.chains.drain(..count).map(|chain| chain.header_len).sum();
-            self.headers.drain(..bytes as usize);
-        }
-    }
-}
-
-impl HostRing {
-    /// Adds what waits, as far as there is room, and takes what the device has returned.
-    fn submit(&self) -> Result<(), &'static str> {
-        let waiting = &mut *self.waiting.borrow_mut();
-        self.to_tell.set(false);
-        loop {
-            let Submitted { added, stopped, returned } = self.queue.submit(&waiting.chains, &waiting.headers);
-            waiting.forget(added as usize);
-            let has_returned = self.take_returned(returned);
-            match stopped {
-                None => return Ok(()),
-                // What has come back has made room.
-                Some(QueueError::Full) if has_returned => {}
-                // There will be room when the device returns something, of which the host tells.
-                Some(QueueError::Full) => return Ok(()),
-                Some(QueueError::Broken) => return Err("the device is gone"),
-                Some(_) => return Err("the host has refused a request that it can take"),
-            }
-        }
-    }
-
-    /// Keeps what the device has returned until it is asked for. Tells whether that is something.
-    fn take_returned(&self, returned: Returned) -> bool {
-        let is_something = !returned.chains.is_empty();
-        if is_something {
-            self.returned.borrow_mut().push(returned);
-        }
-        is_something
-    }
-
-    /// Hands over what waits, for the next chain is not to overtake it.
-    fn flush(&self) -> Result<(), AddError> {
-        if !self.waiting.borrow().chains.is_empty() {
-            self.submit().map_err(AddError::Broken)?;
-        }
-        if self.waiting.borrow().chains.is_empty() { Ok(()) } else { Err(AddError::Full) }
-    }
-}
-
-impl Ring for HostRing {
-    type Iter = IovIter;
-
-    fn queue_size(&self) -> u16 {
-        self.queue_size
-    }
-
-    fn max_header(&self) -> u32 {
-        self.max_header
-    }
-
-    fn add(
-        &self,
-        id: u32,
-        header: &[u8],
-        reply_len: u32,
-        payload: Option<Transfer<'_, IovIter>>,
-    ) -> Result<(), AddError> {
-        let header_len = header.len() as u32; // at most `max_header`
-        if payload.is_none() && header_len.max(reply_len) <= MOST_WAITING_HEADER {
-            let waiting = &mut *self.waiting.borrow_mut();
-            waiting.headers.extend_from_slice(header);
-            waiting.chains.push(Chain { id, header_len, out: &[], reply_len, in_: &[] });
-            return Ok(());
-        }
-        self.flush()?;
-        // Without payload there is nothing to map, and the iter component need not be asked.
-        let Some(Transfer { iter, direction, bytes, max_segments }) = payload else {
-            self.to_tell.set(true);
-            return self.queue.add(id, header, &[], reply_len, &[]).map_err(AddError::from);
-        };
-        let transfer = iter::Transfer { iter, bytes };
-        let (out, into) = match direction {
-            Direction::Source => (Some(transfer), None),
-            Direction::Dest => (None, Some(transfer)),
-        };
-        let added = if self.is_immediate {
-            let (added, returned) = submit_iter(&self.queue, id, header, out, reply_len, into, max_segments);
-            self.to_tell.set(false);
-            self.take_returned(returned);
-            added
-        } else {
-            self.to_tell.set(true);
-            add_iter(&self.queue, id, header, out, reply_len, into, max_segments)
-        };
-        added.map_err(|error| match error {
-            iter::AddError::Queue(error) => error.into(),
-            iter::AddError::Short(bytes) => AddError::Short(bytes),
-            iter::AddError::Iter(_) => AddError::Refused(EFAULT),
-        })
-    }
-
-    fn kick(&self) -> Result<(), &'static str> {
-        self.is_fresh.set(true);
-        if self.to_tell.get() || !self.waiting.borrow().chains.is_empty() { self.submit() } else { Ok(()) }
-    }
-
-    fn used(&self, mut take: impl FnMut(Used)) -> Result<(), &'static str> {
-        let mut submitted = Ok(());
-        if !self.is_fresh.replace(false) {
-            if self.waiting.borrow().chains.is_empty() {
-                self.take_returned(self.queue.used());
-            } else {
-                submitted = self.submit();
-            }
-        }
-        for Returned { chains, headers } in self.returned.take() {
-            let headers = Rc::new(headers);
-            let mut start = 0;
-            for UsedChain { id, written, header_len } in chains {
-                let end = start + header_len as usize;
-                take(Used { id, written, header: ReplyHeader::new(&headers, start..end) });
-                start = end;
-            }
-        }
-        submitted
-    }
-
-    fn allocate(&self, len: u32) -> Option<Extent> {
-        self.region.allocate(len).ok().map(|memory::Extent { offset, len }| Extent { offset, len })
-    }
-
-    fn release(&self, Extent { offset, len }: Extent) {
-        // What cannot be released is the host's to wonder about: it knows better than this side.
-        let _ = self.region.release(memory::Extent { offset, len });
-    }
-
-    fn read(&self, Extent { offset, len }: Extent) -> Option<Vec<u8>> {
-        self.region.read(memory::Extent { offset, len }).ok()
-    }
-
-    fn iter_over(&self, Extent { offset, len }: Extent) -> Option<IovIter> {
-        let segments = [iter::Segment { base: offset, len }];
-        IovIter::create(iter::Kind::Kvec, iter::Direction::Dest, &segments, len.into()).ok()
-    }
-}
-
-impl From<QueueError> for AddError {
-    fn from(error: QueueError) -> Self {
-        match error {
-            QueueError::Full => Self::Full,
-            QueueError::TooManySegments => Self::Refused(Errno::EIO),
-            QueueError::HeaderTooLarge => Self::Refused(Errno::ENAMETOOLONG),
-            QueueError::Memory(_) => Self::Refused(EFAULT),
-            QueueError::Broken => Self::Broken("the device is gone"),
-        }
-    }
-}
-
-/// An iter over buffers of an application, and how many bytes they hold.
-fn application_iter(buffers: &[memory::Extent], direction: iter::Direction) -> Option<(IovIter, u64)> {
-    let segments: SmallVec<[iter::Segment; 8]> =
-        buffers.iter().map(|&memory::Extent { offset, len }| iter::Segment { base: offset, len }).collect();
-    let bytes = buffers.iter().map(|buffer| u64::from(buffer.len)).sum();
-    let kind = if segments.len() == 1 { iter::Kind::Ubuf } else { iter::Kind::Iovec };
-    Some((IovIter::create(kind, direction, &segments, bytes).ok()?, bytes))
 }
 
 /// Does something with the mount; `None` before it is started.
@@ -273,19 +70,7 @@ impl VfsGuest for Component {
             return wit_vfs::Outcome::Complete(Err(Errno::EALREADY.into()));
         }
         let wit_vfs::Options { aname, uname, n_uname, msize, ordered, immediate } = options;
-        let (max_header, queue_size) = (queue.max_header(), queue.size());
-        let ring = HostRing {
-            queue,
-            region,
-            max_header,
-            queue_size,
-            is_immediate: immediate,
-            waiting: RefCell::default(),
-            to_tell: Cell::new(false),
-            returned: RefCell::default(),
-            is_fresh: Cell::new(false),
-        };
-        let mount = Mount::new(ring);
+        let mount = Mount::new(HostRing::new(region, queue, immediate));
         let outcome = mount.start(mount::Options { aname, uname, n_uname, msize, ordered, immediate });
         MOUNT.set(Some(mount));
         outcome.into()
@@ -321,17 +106,13 @@ impl VfsGuest for Component {
     }
 
     fn read(node: wit_vfs::Node, offset: u64, buffers: Vec<memory::Extent>) -> wit_vfs::Outcome {
-        match application_iter(&buffers, iter::Direction::Dest) {
-            Some((iter, bytes)) => run(async move |vfs| vfs.read(node, offset, iter, bytes).await),
-            None => wit_vfs::Outcome::Complete(Err(EFAULT.into())),
-        }
+        let (iter, bytes) = HostIter::over_application(&buffers, iter::Direction::Dest);
+        run(async move |vfs| vfs.read(node, offset, iter, bytes).await)
     }
 
     fn write(node: wit_vfs::Node, offset: u64, buffers: Vec<memory::Extent>) -> wit_vfs::Outcome {
-        match application_iter(&buffers, iter::Direction::Source) {
-            Some((iter, bytes)) => run(async move |vfs| vfs.write(node, offset, iter, bytes).await),
-            None => wit_vfs::Outcome::Complete(Err(EFAULT.into())),
-        }
+        let (iter, bytes) = HostIter::over_application(&buffers, iter::Direction::Source);
+        run(async move |vfs| vfs.write(node, offset, iter, bytes).await)
     }
 
     fn read_directory(node: wit_vfs::Node, offset: u64) -> wit_vfs::Outcome {
@@ -476,12 +257,12 @@ fn entries_of(entries: Vec<Entry>, end: bool) -> wit_vfs::Entries {
     wit_vfs::Entries { entries: entries.into_iter().map(Into::into).collect(), end }
 }
 
-fn request(message: wit_client::TMessage) -> Result<Request<IovIter>, Errno> {
+fn request(message: wit_client::TMessage) -> Result<Request<HostIter>, Errno> {
     use wit_client::TMessage;
 
     let tio = |wit_client::TIo { fid, offset, buffers }, direction| {
-        let (iter, bytes) = application_iter(&buffers, direction).ok_or(EFAULT)?;
-        Ok(Tio { fid, offset, iter, bytes })
+        let (iter, bytes) = HostIter::over_application(&buffers, direction);
+        Tio { fid, offset, iter, bytes }
     };
     Ok(match message {
         TMessage::Attach(wit_client::TAttach { fid, uname, aname, n_uname }) => {
@@ -510,8 +291,8 @@ fn request(message: wit_client::TMessage) -> Result<Request<IovIter>, Errno> {
         }
         TMessage::Unlinkat(wit_client::TUnlinkat { dirfid, name, flags }) => Request::Unlinkat { dirfid, name, flags },
         TMessage::Statfs(fid) => Request::Statfs { fid },
-        TMessage::Read(io) => Request::Read(tio(io, iter::Direction::Dest)?),
-        TMessage::Write(io) => Request::Write(tio(io, iter::Direction::Source)?),
+        TMessage::Read(io) => Request::Read(tio(io, iter::Direction::Dest)),
+        TMessage::Write(io) => Request::Write(tio(io, iter::Direction::Source)),
         TMessage::Clunk(fid) => Request::Clunk { fid },
         TMessage::Remove(fid) => Request::Remove { fid },
     })

@@ -16,7 +16,7 @@ use bindings::{
     exports::ninering::fs::iter::{CopyError, Direction, IterError, IterState, Kind, Segment},
     ninering::fs::{
         memory::{Extent, MemoryError, Region},
-        virtqueue::{Chain, Returned, Submitted, Virtqueue},
+        virtqueue::{Chain, QueueError, Returned, Submitted, Virtqueue},
     },
 };
 use smallvec::SmallVec;
@@ -32,6 +32,11 @@ const MOST_COPIED: u64 = 65_536;
 struct Component;
 
 bindings::export!(Component with_types_in bindings);
+
+thread_local! {
+    /// The queues that were attached, by their number. A component has one thread.
+    static QUEUES: RefCell<Vec<Virtqueue>> = const { RefCell::new(Vec::new()) };
+}
 
 /// An iter behind its handle.
 struct Iter(RefCell<iov_iter::IovIter>);
@@ -52,12 +57,8 @@ impl GuestIovIter for Iter {
             Kind::Xarray => iov_iter::Kind::Xarray,
             Kind::Discard => iov_iter::Kind::Discard,
         };
-        let direction = match direction {
-            Direction::Source => iov_iter::Direction::Source,
-            Direction::Dest => iov_iter::Direction::Dest,
-        };
         let segments = segments.into_iter().map(|Segment { base, len }| iov_iter::Segment { base, len }).collect();
-        let iter = iov_iter::IovIter::create(kind, direction, segments, count)?;
+        let iter = iov_iter::IovIter::create(kind, direction.into(), segments, count)?;
         Ok(IovIterResource::new(Self(RefCell::new(iter))))
     }
 
@@ -174,26 +175,77 @@ impl Guest for Component {
         in_: Option<Transfer<'_>>,
         max_segments: u32,
     ) -> (Result<(), AddError>, Returned) {
-        let mut extents = (Extents::new(), Extents::new());
-        let mapped = map_both(&out, &in_, max_segments).map(|mapped| extents = mapped);
-        let header_len = header.len() as u32; // of a list, which is shorter than 4 GiB
-        let chain = Chain { id, header_len, out: &extents.0, reply_len, in_: &extents.1 };
-        let chains = if mapped.is_ok() { std::slice::from_ref(&chain) } else { &[] };
-        let Submitted { stopped, returned, .. } = queue.submit(chains, &header);
-        let added = mapped.and_then(|()| match stopped {
-            Some(error) => Err(AddError::Queue(error)),
-            None => advance(out, in_),
-        });
-        (added, returned)
+        let mapped = map_both(&out, &in_, max_segments);
+        let (added, returned) = submit(queue, id, &header, reply_len, mapped);
+        (added.and_then(|()| advance(out, in_)), returned)
+    }
+
+    fn attach(queue: Virtqueue) -> u32 {
+        QUEUES.with_borrow_mut(|queues| {
+            queues.push(queue);
+            (queues.len() - 1) as u32 // there is memory for far fewer than 2^32
+        })
+    }
+
+    fn submit_ubuf(
+        queue: u32,
+        id: u32,
+        header: Vec<u8>,
+        direction: Direction,
+        buffer: Segment,
+        reply_len: u32,
+    ) -> (Result<(), AddError>, Returned) {
+        QUEUES.with_borrow(|queues| {
+            let Some(queue) = queues.get(queue as usize) else {
+                let nothing = Returned { chains: Vec::new(), headers: Vec::new() };
+                return (Err(AddError::Queue(QueueError::Broken)), nothing);
+            };
+            submit(queue, id, &header, reply_len, map_ubuf(direction, buffer))
+        })
     }
 }
 
+/// What a transfer maps to, in both directions; or why it does not.
+type Mapped = Result<(Extents, Extents), AddError>;
+
+/// Adds the chain if it could be mapped, kicks, and takes what was used.
+fn submit(
+    queue: &Virtqueue,
+    id: u32,
+    header: &[u8],
+    reply_len: u32,
+    mapped: Mapped,
+) -> (Result<(), AddError>, Returned) {
+    let (chains, failed) = match &mapped {
+        Ok((out, into)) => {
+            let header_len = header.len() as u32; // of a list, which is shorter than 4 GiB
+            (SmallVec::from([Chain { id, header_len, out, reply_len, in_: into }]), None)
+        }
+        Err(error) => (SmallVec::<[Chain<'_>; 1]>::new(), Some(*error)),
+    };
+    let Submitted { stopped, returned, .. } = queue.submit(&chains, header);
+    (failed.or(stopped.map(AddError::Queue)).map_or(Ok(()), Err), returned)
+}
+
+/// The one extent of a whole buffer.
+fn map_ubuf(direction: Direction, Segment { base, len }: Segment) -> Mapped {
+    let iter = iov_iter::IovIter::create(
+        iov_iter::Kind::Ubuf,
+        direction.into(),
+        vec![iov_iter::Segment { base, len }],
+        len.into(),
+    );
+    let mut extents = Extents::new();
+    let iter = iter.map_err(|error| AddError::Iter(error.into()))?;
+    iter.extract(len.into(), 1, |extent| extents.push(extent.into()));
+    Ok(match direction {
+        Direction::Source => (extents, Extents::new()),
+        Direction::Dest => (Extents::new(), extents),
+    })
+}
+
 /// The extents of both directions of a chain, at most `max_segments` together.
-fn map_both(
-    out: &Option<Transfer<'_>>,
-    into: &Option<Transfer<'_>>,
-    max_segments: u32,
-) -> Result<(Extents, Extents), AddError> {
+fn map_both(out: &Option<Transfer<'_>>, into: &Option<Transfer<'_>>, max_segments: u32) -> Mapped {
     let mut left = max_segments;
     let out_extents = map(out, iov_iter::Direction::Source, &mut left)?;
     Ok((out_extents, map(into, iov_iter::Direction::Dest, &mut left)?))
@@ -239,6 +291,15 @@ fn map(
 impl From<iov_iter::Extent> for Extent {
     fn from(extent: iov_iter::Extent) -> Self {
         Self { offset: extent.offset, len: extent.len }
+    }
+}
+
+impl From<Direction> for iov_iter::Direction {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::Source => Self::Source,
+            Direction::Dest => Self::Dest,
+        }
     }
 }
 

@@ -398,6 +398,10 @@ impl virtqueue::HostVirtqueue for Guest {
         Ok(ring::MAX_HEADER)
     }
 
+    fn share(&mut self, _queue: Resource<QueueHandle>) -> wasmtime::Result<Resource<QueueHandle>> {
+        Ok(Resource::new_own(0))
+    }
+
     fn add(
         &mut self,
         _queue: Resource<QueueHandle>,

@@ -1,0 +1,297 @@
+//! The ring that the host has handed over, and the iters of its transfers.
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    rc::Rc,
+};
+
+use ninering_wire::Errno;
+use smallvec::SmallVec;
+
+use super::{
+    EFAULT,
+    bindings::ninering::fs::{
+        iter::{self, IovIter, add_iter, attach, submit_iter, submit_ubuf},
+        memory::{self, Region},
+        virtqueue::{Chain, QueueError, Returned, Submitted, UsedChain, Virtqueue},
+    },
+};
+use crate::ring::{AddError, Direction, Extent, ReplyHeader, Ring, Transfer, Used};
+
+/// The ring that the host has handed over.
+///
+/// What costs here is to leave the sandbox. So chains without payload are kept until the next kick, and a kick takes
+/// the used chains along with telling of the new ones: one flight of requests is one call of the host's. An
+/// immediate device has nothing to gain from several chains with payload at a time, so there each of them kicks.
+pub(super) struct HostRing {
+    queue: Virtqueue,
+    region: Region,
+    max_header: u32,
+    queue_size: u16,
+    /// The queue by its number at the iter component, where the device is immediate.
+    attached: Option<u32>,
+    waiting: RefCell<Waiting>,
+    /// Chains were added of which the device was not told.
+    to_tell: Cell<bool>,
+    /// What the device has returned and nobody has taken.
+    returned: RefCell<SmallVec<[Returned; 1]>>,
+    /// The last kick has brought all that the device had returned.
+    is_fresh: Cell<bool>,
+}
+
+/// Headers up to this many bytes are never refused for want of memory, so that their chains can wait.
+const MOST_WAITING_HEADER: u32 = 512;
+
+/// Chains that are added, but of which the host does not know yet.
+#[derive(Default)]
+struct Waiting {
+    chains: SmallVec<[Chain<'static>; 4]>,
+    /// Of all of them, one behind the other.
+    headers: Vec<u8>,
+}
+
+impl Waiting {
+    /// Forgets the first so many.
+    fn forget(&mut self, count: usize) {
+        if count >= self.chains.len() {
+            self.chains.clear();
+            self.headers.clear();
+        } else {
+            let bytes: u32 = self.chains.drain(..count).map(|chain| chain.header_len).sum();
+            self.headers.drain(..bytes as usize);
+        }
+    }
+}
+
+impl HostRing {
+    pub(super) fn new(region: Region, queue: Virtqueue, is_immediate: bool) -> Self {
+        Self {
+            max_header: queue.max_header(),
+            queue_size: queue.size(),
+            attached: is_immediate.then(|| attach(queue.share())),
+            queue,
+            region,
+            waiting: RefCell::default(),
+            to_tell: Cell::new(false),
+            returned: RefCell::default(),
+            is_fresh: Cell::new(false),
+        }
+    }
+
+    /// Adds what waits, as far as there is room, and takes what the device has returned.
+    fn submit(&self) -> Result<(), &'static str> {
+        let waiting = &mut *self.waiting.borrow_mut();
+        self.to_tell.set(false);
+        loop {
+            let Submitted { added, stopped, returned } = self.queue.submit(&waiting.chains, &waiting.headers);
+            waiting.forget(added as usize);
+            let has_returned = self.take_returned(returned);
+            match stopped {
+                None => return Ok(()),
+                // What has come back has made room.
+                Some(QueueError::Full) if has_returned => {}
+                // There will be room when the device returns something, of which the host tells.
+                Some(QueueError::Full) => return Ok(()),
+                Some(QueueError::Broken) => return Err("the device is gone"),
+                Some(_) => return Err("the host has refused a request that it can take"),
+            }
+        }
+    }
+
+    /// Keeps what the device has returned until it is asked for. Tells whether that is something.
+    fn take_returned(&self, returned: Returned) -> bool {
+        let is_something = !returned.chains.is_empty();
+        if is_something {
+            self.returned.borrow_mut().push(returned);
+        }
+        is_something
+    }
+
+    /// Hands over what waits, for the next chain is not to overtake it.
+    fn flush(&self) -> Result<(), AddError> {
+        if !self.waiting.borrow().chains.is_empty() {
+            self.submit().map_err(AddError::Broken)?;
+        }
+        if self.waiting.borrow().chains.is_empty() { Ok(()) } else { Err(AddError::Full) }
+    }
+}
+
+impl Ring for HostRing {
+    type Iter = HostIter;
+
+    fn queue_size(&self) -> u16 {
+        self.queue_size
+    }
+
+    fn max_header(&self) -> u32 {
+        self.max_header
+    }
+
+    fn add(
+        &self,
+        id: u32,
+        header: &[u8],
+        reply_len: u32,
+        payload: Option<Transfer<'_, HostIter>>,
+    ) -> Result<(), AddError> {
+        let header_len = header.len() as u32; // at most `max_header`
+        if payload.is_none() && header_len.max(reply_len) <= MOST_WAITING_HEADER {
+            let waiting = &mut *self.waiting.borrow_mut();
+            waiting.headers.extend_from_slice(header);
+            waiting.chains.push(Chain { id, header_len, out: &[], reply_len, in_: &[] });
+            return Ok(());
+        }
+        self.flush()?;
+        // Without payload there is nothing to map, and the iter component need not be asked.
+        let Some(Transfer { iter, direction, bytes, max_segments }) = payload else {
+            self.to_tell.set(true);
+            return self.queue.add(id, header, &[], reply_len, &[]).map_err(AddError::from);
+        };
+        if let Some(queue) = self.attached
+            && let Some(segment) = iter.whole_buffer(bytes)
+        {
+            let (added, returned) = submit_ubuf(queue, id, header, direction.into(), segment, reply_len);
+            self.to_tell.set(false);
+            self.take_returned(returned);
+            return added.map(|()| iter.is_spent.set(true)).map_err(AddError::from);
+        }
+        let iter = iter.made().ok_or(AddError::Refused(EFAULT))?;
+        let transfer = iter::Transfer { iter, bytes };
+        let (out, into) = match direction {
+            Direction::Source => (Some(transfer), None),
+            Direction::Dest => (None, Some(transfer)),
+        };
+        let added = if self.attached.is_some() {
+            let (added, returned) = submit_iter(&self.queue, id, header, out, reply_len, into, max_segments);
+            self.to_tell.set(false);
+            self.take_returned(returned);
+            added
+        } else {
+            self.to_tell.set(true);
+            add_iter(&self.queue, id, header, out, reply_len, into, max_segments)
+        };
+        added.map_err(AddError::from)
+    }
+
+    fn kick(&self) -> Result<(), &'static str> {
+        self.is_fresh.set(true);
+        if self.to_tell.get() || !self.waiting.borrow().chains.is_empty() { self.submit() } else { Ok(()) }
+    }
+
+    fn used(&self, mut take: impl FnMut(Used)) -> Result<(), &'static str> {
+        let mut submitted = Ok(());
+        if !self.is_fresh.replace(false) {
+            if self.waiting.borrow().chains.is_empty() {
+                self.take_returned(self.queue.used());
+            } else {
+                submitted = self.submit();
+            }
+        }
+        for Returned { chains, headers } in self.returned.take() {
+            let headers = Rc::new(headers);
+            let mut start = 0;
+            for UsedChain { id, written, header_len } in chains {
+                let end = start + header_len as usize;
+                take(Used { id, written, header: ReplyHeader::new(&headers, start..end) });
+                start = end;
+            }
+        }
+        submitted
+    }
+
+    fn allocate(&self, len: u32) -> Option<Extent> {
+        self.region.allocate(len).ok().map(|memory::Extent { offset, len }| Extent { offset, len })
+    }
+
+    fn release(&self, Extent { offset, len }: Extent) {
+        // What cannot be released is the host's to wonder about: it knows better than this side.
+        let _ = self.region.release(memory::Extent { offset, len });
+    }
+
+    fn read(&self, Extent { offset, len }: Extent) -> Option<Vec<u8>> {
+        self.region.read(memory::Extent { offset, len }).ok()
+    }
+
+    fn iter_over(&self, Extent { offset, len }: Extent) -> Option<HostIter> {
+        let segments = SmallVec::from([iter::Segment { base: offset, len }]);
+        Some(HostIter::new(iter::Kind::Kvec, iter::Direction::Dest, segments))
+    }
+}
+
+impl From<Direction> for iter::Direction {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::Source => Self::Source,
+            Direction::Dest => Self::Dest,
+        }
+    }
+}
+
+impl From<iter::AddError> for AddError {
+    fn from(error: iter::AddError) -> Self {
+        match error {
+            iter::AddError::Queue(error) => error.into(),
+            iter::AddError::Short(bytes) => Self::Short(bytes),
+            iter::AddError::Iter(_) => Self::Refused(EFAULT),
+        }
+    }
+}
+
+impl From<QueueError> for AddError {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Full => Self::Full,
+            QueueError::TooManySegments => Self::Refused(Errno::EIO),
+            QueueError::HeaderTooLarge => Self::Refused(Errno::ENAMETOOLONG),
+            QueueError::Memory(_) => Self::Refused(EFAULT),
+            QueueError::Broken => Self::Broken("the device is gone"),
+        }
+    }
+}
+
+/// Where a transfer's bytes come from or go to: an iter, which is made when it is needed. All of one buffer can be handed
+/// over as it is, for half of what a handle to an iter costs.
+pub(super) struct HostIter {
+    kind: iter::Kind,
+    direction: iter::Direction,
+    segments: SmallVec<[iter::Segment; 1]>,
+    bytes: u64,
+    made: OnceCell<Option<IovIter>>,
+    /// All of it was handed over without an iter.
+    is_spent: Cell<bool>,
+}
+
+impl HostIter {
+    /// An iter over buffers of an application, and how many bytes they hold.
+    pub(super) fn over_application(buffers: &[memory::Extent], direction: iter::Direction) -> (Self, u64) {
+        let segments =
+            buffers.iter().map(|&memory::Extent { offset, len }| iter::Segment { base: offset, len }).collect();
+        let kind = if buffers.len() == 1 { iter::Kind::Ubuf } else { iter::Kind::Iovec };
+        let iter = Self::new(kind, direction, segments);
+        let bytes = iter.bytes;
+        (iter, bytes)
+    }
+
+    fn new(kind: iter::Kind, direction: iter::Direction, segments: SmallVec<[iter::Segment; 1]>) -> Self {
+        let bytes = segments.iter().map(|segment| u64::from(segment.len)).sum();
+        Self { kind, direction, segments, bytes, made: OnceCell::new(), is_spent: Cell::new(false) }
+    }
+
+    /// The one buffer, if nothing else was done with it and this is all of it.
+    fn whole_buffer(&self, bytes: u64) -> Option<iter::Segment> {
+        match (self.kind, &*self.segments) {
+            (iter::Kind::Ubuf, &[segment])
+                if self.bytes == bytes && self.made.get().is_none() && !self.is_spent.get() =>
+            {
+                Some(segment)
+            }
+            _ => None,
+        }
+    }
+
+    /// The iter; `None` where there can be none.
+    fn made(&self) -> Option<&IovIter> {
+        let make = || IovIter::create(self.kind, self.direction, &self.segments, self.bytes).ok();
+        if self.is_spent.get() { None } else { self.made.get_or_init(make).as_ref() }
+    }
+}
