@@ -1,0 +1,194 @@
+//! The interface `vfs`.
+
+use ninering_wire::Errno;
+
+use super::{
+    Component, MOUNT,
+    bindings::{
+        exports::ninering::fs::vfs::{self as wit_vfs, Guest},
+        ninering::fs::{
+            iter,
+            memory::{self, Region},
+            types,
+            virtqueue::Virtqueue,
+        },
+    },
+    host_ring::{HostIter, HostRing},
+    not_started,
+    types::entries_of,
+    with_mount,
+};
+use crate::{
+    error::Error,
+    mount::{self, Mount},
+    vfs::{OpenFlags, Value, Vfs},
+};
+
+/// Begins a filesystem call.
+fn run(operation: impl AsyncFnOnce(&Vfs<HostRing>) -> Result<Value, Error> + 'static) -> wit_vfs::Outcome {
+    match with_mount(|mount| mount.run(operation)) {
+        Some(outcome) => outcome.into(),
+        None => wit_vfs::Outcome::Complete(Err(not_started())),
+    }
+}
+
+impl Guest for Component {
+    fn start(region: Region, queue: Virtqueue, options: wit_vfs::Options) -> wit_vfs::Outcome {
+        if MOUNT.with_borrow(Option::is_some) {
+            return wit_vfs::Outcome::Complete(Err(Errno::EALREADY.into()));
+        }
+        let wit_vfs::Options { aname, uname, n_uname, msize, ordered, immediate } = options;
+        let mount = Mount::new(HostRing::new(region, queue, immediate));
+        let outcome = mount.start(mount::Options { aname, uname, n_uname, msize, ordered, immediate });
+        MOUNT.set(Some(mount));
+        outcome.into()
+    }
+
+    fn reap() -> Vec<wit_vfs::Completion> {
+        completions(with_mount(Mount::reap))
+    }
+
+    fn abort(reason: String) -> Vec<wit_vfs::Completion> {
+        completions(with_mount(|mount| mount.abort(&reason)))
+    }
+
+    fn open(directory: wit_vfs::Node, path: String, flags: wit_vfs::OpenFlags, mode: u32) -> wit_vfs::Outcome {
+        let has = |flag| flags.contains(flag);
+        let flags = OpenFlags {
+            read: has(wit_vfs::OpenFlags::READ),
+            write: has(wit_vfs::OpenFlags::WRITE),
+            append: has(wit_vfs::OpenFlags::APPEND),
+            create: has(wit_vfs::OpenFlags::CREATE),
+            exclusive: has(wit_vfs::OpenFlags::EXCLUSIVE),
+            directory: has(wit_vfs::OpenFlags::DIRECTORY),
+            truncate: has(wit_vfs::OpenFlags::TRUNCATE),
+            follow: has(wit_vfs::OpenFlags::FOLLOW),
+            sync: has(wit_vfs::OpenFlags::SYNC),
+            data_sync: has(wit_vfs::OpenFlags::DATA_SYNC),
+        };
+        run(async move |vfs| vfs.open(directory, path, flags, mode).await)
+    }
+
+    fn close(node: wit_vfs::Node) {
+        with_mount(|mount| mount.close(node));
+    }
+
+    fn read(node: wit_vfs::Node, offset: u64, buffers: Vec<memory::Extent>) -> wit_vfs::Outcome {
+        let (iter, bytes) = HostIter::over_application(&buffers, iter::Direction::Dest);
+        run(async move |vfs| vfs.read(node, offset, iter, bytes).await)
+    }
+
+    fn write(node: wit_vfs::Node, offset: u64, buffers: Vec<memory::Extent>) -> wit_vfs::Outcome {
+        let (iter, bytes) = HostIter::over_application(&buffers, iter::Direction::Source);
+        run(async move |vfs| vfs.write(node, offset, iter, bytes).await)
+    }
+
+    fn read_directory(node: wit_vfs::Node, offset: u64) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.read_directory(node, offset).await)
+    }
+
+    fn sync(node: wit_vfs::Node, data_only: bool) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.sync(node, data_only).await)
+    }
+
+    fn stat(node: wit_vfs::Node) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.stat(node).await)
+    }
+
+    fn stat_at(directory: wit_vfs::Node, path: String, follow: bool) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.stat_at(directory, path, follow).await)
+    }
+
+    fn identify_at(directory: wit_vfs::Node, path: String, follow: bool) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.identify_at(directory, path, follow).await)
+    }
+
+    fn set_attributes(node: wit_vfs::Node, changes: types::AttributeChanges) -> wit_vfs::Outcome {
+        match changes.try_into() {
+            Ok(changes) => run(async move |vfs| vfs.set_attributes(node, changes).await),
+            Err(errno) => wit_vfs::Outcome::Complete(Err(Errno::into(errno))),
+        }
+    }
+
+    fn set_attributes_at(
+        directory: wit_vfs::Node,
+        path: String,
+        follow: bool,
+        changes: types::AttributeChanges,
+    ) -> wit_vfs::Outcome {
+        match changes.try_into() {
+            Ok(changes) => run(async move |vfs| vfs.set_attributes_at(directory, path, follow, changes).await),
+            Err(errno) => wit_vfs::Outcome::Complete(Err(Errno::into(errno))),
+        }
+    }
+
+    fn statfs(node: wit_vfs::Node) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.statfs(node).await)
+    }
+
+    fn make_directory(directory: wit_vfs::Node, path: String, mode: u32) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.make_directory(directory, path, mode).await)
+    }
+
+    fn symlink(directory: wit_vfs::Node, path: String, target: String) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.symlink(directory, path, target).await)
+    }
+
+    fn read_link(directory: wit_vfs::Node, path: String) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.read_link(directory, path).await)
+    }
+
+    fn link(
+        old_directory: wit_vfs::Node,
+        old_path: String,
+        follow: bool,
+        new_directory: wit_vfs::Node,
+        new_path: String,
+    ) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.link(old_directory, old_path, follow, new_directory, new_path).await)
+    }
+
+    fn rename(
+        old_directory: wit_vfs::Node,
+        old_path: String,
+        new_directory: wit_vfs::Node,
+        new_path: String,
+    ) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.rename(old_directory, old_path, new_directory, new_path).await)
+    }
+
+    fn unlink(directory: wit_vfs::Node, path: String) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.unlink(directory, path).await)
+    }
+
+    fn remove_directory(directory: wit_vfs::Node, path: String) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.remove_directory(directory, path).await)
+    }
+}
+
+fn completions(completions: Option<mount::Completions<Value>>) -> Vec<wit_vfs::Completion> {
+    let completions = completions.unwrap_or_default().into_iter();
+    completions.map(|(token, result)| wit_vfs::Completion { token, outcome: value(result) }).collect()
+}
+
+fn value(result: Result<Value, Error>) -> Result<wit_vfs::Value, wit_vfs::Error> {
+    Ok(match result? {
+        Value::None => wit_vfs::Value::None,
+        Value::Count(count) => wit_vfs::Value::Count(count),
+        Value::Opened { node, qid } => wit_vfs::Value::Opened(wit_vfs::Opened { node, qid: qid.into() }),
+        Value::Qid(qid) => wit_vfs::Value::Qid(qid.into()),
+        Value::Attributes(attributes) => wit_vfs::Value::Attributes(attributes.into()),
+        Value::Entries { entries, end } => wit_vfs::Value::Entries(entries_of(entries, end)),
+        Value::Target(target) => wit_vfs::Value::Target(target),
+        Value::Statistics(statfs) => wit_vfs::Value::Statistics(statfs.into()),
+    })
+}
+
+impl From<mount::Outcome<Value>> for wit_vfs::Outcome {
+    fn from(outcome: mount::Outcome<Value>) -> Self {
+        match outcome {
+            mount::Outcome::Complete(result) => Self::Complete(value(result)),
+            mount::Outcome::Pending(token) => Self::Pending(token),
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Filesystem calls (`fs/9p`): nodes, which are open files, and what is done with them and with paths.
+//!
+//! Errors are Linux's. Where a server's own error would do, it is left to the server; what it cannot know, such as
+//! a slash at a path's end, is asked for here.
+//!
+//! | file | calls |
+//! | --- | --- |
+//! | `open` | opening and making files |
+//! | `io` | reading, writing, listing, syncing |
+//! | `attributes` | attributes, identities, the filesystem's figures |
+//! | `names` | making, renaming and removing names |
+
+mod attributes;
+mod io;
+mod names;
+mod open;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use ninering_wire::{Attributes, Errno, NONUNAME, Names, Qid, Statfs, Tmessage};
+
+pub use crate::transfer::Entry;
+use crate::{
+    error::Error,
+    ring::Ring,
+    session::{Fid, Session},
+    walk::{Arrival, Last, Name, Walker},
+};
+
+/// An open file or directory of this mount; 0 is the mount's root.
+pub type NodeNumber = u32;
+
+/// How to open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "they are the flags of open(2)")]
+pub struct OpenFlags {
+    /// For reading.
+    pub read: bool,
+    /// For writing.
+    pub write: bool,
+    /// Every write goes to the end.
+    pub append: bool,
+    /// Make it if it is not there.
+    pub create: bool,
+    /// Fail if it is there. Only with `create`.
+    pub exclusive: bool,
+    /// Fail unless it is a directory.
+    pub directory: bool,
+    /// Cut it to no bytes.
+    pub truncate: bool,
+    /// Follow a symbolic link at the end of the path.
+    pub follow: bool,
+    /// Writes return when they are on stable storage.
+    pub sync: bool,
+    /// The same for the data alone.
+    pub data_sync: bool,
+}
+
+/// What a completed operation yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Nothing.
+    None,
+    /// Bytes read or written.
+    Count(u64),
+    /// A new node.
+    Opened {
+        /// By which it is known.
+        node: NodeNumber,
+        /// Its file.
+        qid: Qid,
+    },
+    /// Which file it is.
+    Qid(Qid),
+    /// What `stat(2)` tells.
+    Attributes(Attributes),
+    /// A piece of a directory.
+    Entries {
+        /// Without `.` and `..`.
+        entries: Vec<Entry>,
+        /// No entries are left behind these.
+        end: bool,
+    },
+    /// The target of a symbolic link.
+    Target(Vec<u8>),
+    /// What `statfs(2)` tells.
+    Statistics(Statfs),
+}
+
+/// An open file or directory.
+pub struct Node<R: Ring> {
+    pub(crate) fid: Fid<R>,
+    pub(crate) qid: Qid,
+    pub(crate) is_root: bool,
+    /// Opened by `Tlopen` or `Tlcreate`. Directories never are, for no path can be walked from an open fid.
+    is_open: bool,
+    readable: bool,
+    writable: bool,
+    append: bool,
+    iounit: u32,
+    /// For directories: another fid, to read entries by, opened when it is first needed.
+    listing: RefCell<Option<Rc<Fid<R>>>>,
+}
+
+impl<R: Ring> Node<R> {
+    /// A node that is not opened.
+    fn handle(fid: Fid<R>, qid: Qid) -> Self {
+        Self {
+            fid,
+            qid,
+            is_root: false,
+            is_open: false,
+            readable: false,
+            writable: false,
+            append: false,
+            iounit: 0,
+            listing: RefCell::new(None),
+        }
+    }
+}
+
+/// The filesystem calls of one mount.
+pub struct Vfs<R: Ring> {
+    session: Rc<Session<R>>,
+    /// `None` for numbers that are free.
+    nodes: RefCell<Vec<Option<Rc<Node<R>>>>>,
+    free_nodes: RefCell<Vec<NodeNumber>>,
+    /// The group of files that are made.
+    gid: Cell<u32>,
+    /// Servers without these messages are asked for them once.
+    lacks_renameat: Cell<bool>,
+    lacks_unlinkat: Cell<bool>,
+}
+
+impl<R: Ring> Vfs<R> {
+    /// The filesystem calls on a session.
+    pub fn new(session: Rc<Session<R>>) -> Self {
+        Self {
+            session,
+            nodes: RefCell::default(),
+            free_nodes: RefCell::default(),
+            gid: Cell::new(0),
+            lacks_renameat: Cell::new(false),
+            lacks_unlinkat: Cell::new(false),
+        }
+    }
+
+    /// Negotiates with the server and attaches.
+    ///
+    /// # Errors
+    /// The server's; `EALREADY` the second time.
+    pub async fn start(&self, msize: u32, uname: &str, aname: &str, n_uname: u32) -> Result<Value, Error> {
+        if self.session.msize() != 0 {
+            return Err(Errno::EALREADY.into());
+        }
+        self.session.version(msize).await?;
+        let (fid, qid) = self.session.attach(uname, aname, n_uname).await?;
+        // What Linux sends is the group of the process that makes a file, which nobody here knows. The user's number
+        // is its own group's number on most systems, and 0 is where the user is root or unknown; a server that
+        // keeps "no group" from chown(2) as it should is not to be had everywhere.
+        self.gid.set(if n_uname == NONUNAME { 0 } else { n_uname });
+        let root = Node { is_root: true, readable: true, ..Node::handle(fid, qid) };
+        self.insert(root);
+        Ok(Value::Qid(qid))
+    }
+
+    /// Forgets a node; the root stays.
+    pub fn close(&self, number: NodeNumber) {
+        if number == 0 {
+            return;
+        }
+        let node = self.nodes.borrow_mut().get_mut(number as usize).and_then(Option::take);
+        if let Some(node) = node {
+            self.free_nodes.borrow_mut().push(number);
+            // Clunked here, outside the borrow, unless an operation still uses it.
+            drop(node);
+        }
+    }
+    // What the calls have in common.
+
+    /// The node of a number.
+    fn node(&self, number: NodeNumber) -> Result<Rc<Node<R>>, Error> {
+        let nodes = self.nodes.borrow();
+        Ok(nodes.get(number as usize).and_then(Option::as_ref).cloned().ok_or(Errno::EBADF)?)
+    }
+
+    fn insert(&self, node: Node<R>) -> NodeNumber {
+        let node = Some(Rc::new(node));
+        let mut nodes = self.nodes.borrow_mut();
+        let free = self.free_nodes.borrow_mut().pop();
+        if let Some((number, place)) = free.and_then(|number| Some((number, nodes.get_mut(number as usize)?))) {
+            *place = node;
+            return number;
+        }
+        nodes.push(node);
+        (nodes.len() - 1) as NodeNumber // there are fewer nodes than fids
+    }
+
+    fn opened(&self, node: Node<R>) -> Value {
+        let qid = node.qid;
+        Value::Opened { node: self.insert(node), qid }
+    }
+
+    /// Walks to what is there.
+    async fn find(&self, directory: NodeNumber, path: String, follow: bool) -> Result<Walker<R>, Error> {
+        let mut walker = Walker::new(&self.session, self.node(directory)?, path)?;
+        self.arrive(&mut walker, follow).await?;
+        Ok(walker)
+    }
+
+    /// Walks on to what is there.
+    async fn arrive(&self, walker: &mut Walker<R>, follow: bool) -> Result<(), Error> {
+        match walker.run(follow).await? {
+            Arrival::Found => Ok(()),
+            Arrival::Missing(_) => Err(Errno::ENOENT.into()),
+        }
+    }
+
+    /// Walks to the directory that holds a path's last name.
+    async fn find_parent(&self, directory: NodeNumber, path: String) -> Result<(Walker<R>, Last), Error> {
+        let mut walker = Walker::new(&self.session, self.node(directory)?, path)?;
+        let last = walker.take_last();
+        walker.run_to_parent().await?;
+        Ok((walker, last))
+    }
+
+    /// The file of a name in the directory that the walker stands at.
+    async fn look_up(&self, walker: &Walker<R>, name: Name) -> Result<(Qid, Fid<R>), Error> {
+        let names = Names::collect([walker.name(name)]).unwrap_or_default(); // one fits
+        let (qids, fid) = self.session.walk(walker.fid(), &names).await?;
+        match (qids.first(), fid) {
+            (Some(&qid), Some(fid)) => Ok((qid, fid)),
+            _ => Err(Errno::ENOENT.into()),
+        }
+    }
+
+    /// The name of something to be made that is not a directory, so that no slash may be behind it.
+    async fn new_name(&self, walker: &Walker<R>, last: Last) -> Result<Name, Error> {
+        match last {
+            Last::Name { name, slash: false } => Ok(name),
+            Last::Name { name, slash: true } => {
+                self.look_up(walker, name).await?;
+                Err(Errno::EEXIST.into())
+            }
+            Last::Dot | Last::Parent => Err(Errno::EEXIST.into()),
+        }
+    }
+
+    async fn order(&self, message: Tmessage<'_>) -> Result<Value, Error> {
+        self.session.order(message).await?;
+        Ok(Value::None)
+    }
+
+    /// Sends a message unless it is known that the server lacks it, or it says so now.
+    async fn unless_lacking(&self, lacks: &Cell<bool>, message: Tmessage<'_>) -> Option<Result<Value, Error>> {
+        if lacks.get() {
+            return None;
+        }
+        match self.order(message).await {
+            Err(Error::Errno(Errno::EOPNOTSUPP | Errno::ENOSYS)) => {
+                lacks.set(true);
+                None
+            }
+            result => Some(result),
+        }
+    }
+}

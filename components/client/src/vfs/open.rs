@@ -1,0 +1,190 @@
+//! Opening and making files.
+
+use std::rc::Rc;
+
+use ninering_wire::{Errno, Qid, Tmessage, lopen, mode};
+
+use super::{Node, NodeNumber, OpenFlags, Value, Vfs};
+use crate::{
+    error::Error,
+    ring::Ring,
+    session::Fid,
+    walk::{Arrival, Last, Name, Visit, Walker},
+};
+
+/// How often a file is looked for again that is there, is not, and is there by turns.
+const MOST_CREATE_ATTEMPTS: u32 = 8;
+
+/// What is where a path leads.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
+enum Found<R: Ring> {
+    /// A file, which is open now.
+    Opened(Value),
+    /// Nothing; but the walker stands where it should be.
+    Missing(Walker<R>, Name),
+}
+impl<R: Ring> Vfs<R> {
+    /// Opens, and perhaps makes, a file or directory.
+    ///
+    /// # Errors
+    /// Those of `open(2)`.
+    pub async fn open(&self, directory: NodeNumber, path: String, flags: OpenFlags, mode: u32) -> Result<Value, Error> {
+        let base = self.node(directory)?;
+        if flags.create && flags.directory || flags.exclusive && !flags.create {
+            return Err(Errno::EINVAL.into());
+        }
+        if flags.create {
+            return self.open_or_create(base, path, flags, mode).await;
+        }
+        let walker = Walker::new(&self.session, base, path)?;
+        match self.find_and_open(walker, flags).await? {
+            Found::Opened(value) => Ok(value),
+            Found::Missing(..) => Err(Errno::ENOENT.into()),
+        }
+    }
+
+    /// Opens what a path names, if it is there.
+    async fn find_and_open(&self, mut walker: Walker<R>, flags: OpenFlags) -> Result<Found<R>, Error> {
+        // Directories, and what is only looked at, are not opened.
+        if !flags.directory && (flags.read || flags.write || flags.truncate) {
+            match walker.visit_open(flags.follow, flags.for_open()).await? {
+                Visit::Done((fid, qid, iounit)) => return Ok(Found::Opened(self.opened_file(fid, qid, iounit, flags))),
+                Visit::Missing(name) => return Ok(Found::Missing(walker, name)),
+                Visit::Unfinished => {}
+            }
+        }
+        match walker.run(flags.follow).await? {
+            Arrival::Found => Ok(Found::Opened(self.open_found(walker, flags).await?)),
+            Arrival::Missing(name) => Ok(Found::Missing(walker, name)),
+        }
+    }
+
+    async fn open_or_create(
+        &self,
+        base: Rc<Node<R>>,
+        path: String,
+        flags: OpenFlags,
+        mode: u32,
+    ) -> Result<Value, Error> {
+        let walker = Walker::new(&self.session, base.clone(), path.clone())?;
+        if flags.exclusive || walker.tail().slash {
+            let mut walker = walker;
+            let last = walker.take_last();
+            if let Last::Name { name, slash: false } = last {
+                return self.create(walker, name, flags, mode).await;
+            }
+            walker.run_to_parent().await?;
+            return match last {
+                Last::Name { .. } => Err(Errno::EISDIR.into()),
+                Last::Dot | Last::Parent => Err(if flags.exclusive { Errno::EEXIST } else { Errno::EISDIR }.into()),
+            };
+        }
+        // Who truncates mostly makes a new file, and then it is one flight instead of two.
+        if flags.truncate && self.session.can_visit() {
+            let mut walker = Walker::new(&self.session, base.clone(), path.clone())?;
+            if let Last::Name { name, slash: false } = walker.take_last() {
+                match self.create(walker, name, flags, mode).await {
+                    Err(Error::Errno(Errno::EEXIST)) => {}
+                    result => return result,
+                }
+            }
+        }
+        let mut walker = walker;
+        for _ in 1..MOST_CREATE_ATTEMPTS {
+            match self.open_or_create_once(walker, flags, mode).await {
+                // It was there and is not: another client has removed it. Or the other way round.
+                Err(Error::Errno(Errno::ENOENT | Errno::EEXIST)) => {}
+                result => return result,
+            }
+            walker = Walker::new(&self.session, base.clone(), path.clone())?;
+        }
+        self.open_or_create_once(walker, flags, mode).await
+    }
+
+    async fn open_or_create_once(&self, walker: Walker<R>, flags: OpenFlags, mode: u32) -> Result<Value, Error> {
+        match self.find_and_open(walker, flags).await? {
+            Found::Opened(value) => Ok(value),
+            Found::Missing(walker, name) => self.create(walker, name, flags, mode).await,
+        }
+    }
+
+    /// Opens what the walker has found.
+    async fn open_found(&self, mut walker: Walker<R>, flags: OpenFlags) -> Result<Value, Error> {
+        let qid = walker.qid();
+        if qid.kind.is_symlink() {
+            return Err(Errno::ELOOP.into());
+        }
+        if qid.kind.is_dir() {
+            if flags.write || flags.append || flags.truncate || flags.create {
+                return Err(Errno::EISDIR.into());
+            }
+            let fid = walker.own_fid().await?;
+            return Ok(self.opened(Node { readable: flags.read, ..Node::handle(fid, qid) }));
+        }
+        if flags.directory {
+            return Err(Errno::ENOTDIR.into());
+        }
+        let fid = walker.own_fid().await?;
+        if !(flags.read || flags.write || flags.truncate) {
+            return Ok(self.opened(Node::handle(fid, qid)));
+        }
+        let message = Tmessage::Tlopen { fid: fid.number(), flags: flags.for_open() };
+        let (qid, iounit) = self.session.open(message).await?;
+        Ok(self.opened_file(fid, qid, iounit, flags))
+    }
+
+    /// Makes a file that is not there, in the directory to which the walker leads.
+    async fn create(&self, mut walker: Walker<R>, name: Name, flags: OpenFlags, mode: u32) -> Result<Value, Error> {
+        let flags_of_create = flags.for_open() | lopen::CREATE | lopen::EXCL;
+        let gid = self.gid.get();
+        fn message<'w, R: Ring>(
+            walker: &'w Walker<R>,
+            fid: u32,
+            (name, flags, mode, gid): (Name, u32, u32, u32),
+        ) -> Tmessage<'w> {
+            Tmessage::Tlcreate { fid, name: walker.name(name), flags, mode, gid }
+        }
+        let how = (name, flags_of_create, mode & mode::PERMISSIONS, gid);
+        if let Visit::Done((fid, qid, iounit)) = walker.visit_create(|walker, fid| message(walker, fid, how)).await? {
+            return Ok(self.opened_file(fid, qid, iounit, flags));
+        }
+        walker.run_to_parent().await?;
+        // `Tlcreate` turns the directory's fid into the file's.
+        let fid = walker.own_fid().await?;
+        let (qid, iounit) = self.session.open(message(&walker, fid.number(), how)).await?;
+        Ok(self.opened_file(fid, qid, iounit, flags))
+    }
+
+    fn opened_file(&self, fid: Fid<R>, qid: Qid, iounit: u32, flags: OpenFlags) -> Value {
+        fid.set_open();
+        self.opened(Node {
+            is_open: true,
+            readable: flags.read,
+            writable: flags.write,
+            append: flags.append,
+            iounit,
+            ..Node::handle(fid, qid)
+        })
+    }
+}
+
+impl OpenFlags {
+    /// The flags of `Tlopen`.
+    fn for_open(self) -> u32 {
+        // To truncate is to write, even through a node that is not to be written.
+        let access = match (self.read, self.write || self.truncate) {
+            (true, true) => lopen::RDWR,
+            (false, true) => lopen::WRONLY,
+            (_, false) => lopen::RDONLY,
+        };
+        [
+            (self.append, lopen::APPEND),
+            (self.truncate, lopen::TRUNC),
+            (self.data_sync, lopen::DSYNC),
+            // Linux's O_SYNC includes O_DSYNC.
+            (self.sync, lopen::SYNC | lopen::DSYNC),
+        ]
+        .into_iter()
+        .fold(access, |flags, (is_set, flag)| if is_set { flags | flag } else { flags })
+    }
+}
