@@ -2,7 +2,8 @@
 //! crate compiled into this program, both on an in-process server. No program and no `wasi:filesystem` are in between.
 //!
 //! `sandbox-tax SOURCE` prints the processor time of each operation, the least of several interleaved rounds;
-//! `sandbox-tax SOURCE OPERATION COUNT` runs one operation of the component so many times, to be profiled.
+//! `sandbox-tax SOURCE OPERATION BYTES COUNT` runs one operation of the component so many times, to be profiled;
+//! `sandbox-tax SOURCE native-OPERATION BYTES COUNT` one of the other.
 
 mod native;
 
@@ -33,16 +34,19 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (source, only) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [source] => (source, None),
-        [source, operation, count] => (source, Some((operation, count.parse()?))),
-        _ => bail!("usage: sandbox-tax SOURCE [OPERATION COUNT]"),
+        [source, operation, bytes, count] => (source, Some((operation, bytes.parse()?, count.parse()?))),
+        _ => bail!("usage: sandbox-tax SOURCE [[native-]OPERATION BYTES COUNT]"),
     };
     let source: Source = source.parse()?;
     let server = source.server(ServerOptions::default())?;
     let native = native::Client::new(&server)?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let mut component = Component::new(Mount::local(server, MountOptions::default())?).await?;
-        if let Some((operation, count)) = only {
-            return component.run(operation, 4 << 10, count).await;
+        if let Some((operation, bytes, count)) = only {
+            return match operation.strip_prefix("native-") {
+                Some(operation) => native.run(operation, bytes, count),
+                None => component.run(operation, bytes, count).await,
+            };
         }
         println!("| operation | bytes | component | native | difference | ratio |");
         println!("| --- | ---: | ---: | ---: | ---: | ---: |");
