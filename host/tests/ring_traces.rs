@@ -3,13 +3,13 @@
 
 mod ring_support;
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use ninering::{
     device::{Chain, DeviceQueue},
     lease::{Leases, MemoryError},
     region::{Extent, PAGE, Region},
-    virtqueue::{Driver, QueueError},
+    virtqueue::{Driver, QueueError, SetupError},
 };
 use proptest::prelude::*;
 
@@ -29,6 +29,7 @@ enum Step {
     Complete { chain: usize, written: u32 },
     Used,
     Abandon,
+    Reset { detached: bool },
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (any::<usize>(), any::<u32>()).prop_map(|(chain, written)| Step::Complete { chain, written }),
         8 => Just(Step::Used),
         1 => Just(Step::Abandon),
+        2 => prop::bool::weighted(0.7).prop_map(|detached| Step::Reset { detached }),
     ]
 }
 
@@ -77,6 +79,10 @@ struct World {
     next_id: u32,
     requests: Vec<(u32, Vec<Extent>, u32)>,
     under_way: Vec<Chain>,
+    /// What a reset has ended, and the driver was not told of yet, in order.
+    ended: VecDeque<u32>,
+    /// A device that the queue was taken from, with what was under way then.
+    late: Option<(DeviceQueue, Vec<Chain>)>,
 }
 
 fn overlap(a: &Extent, b: &Extent) -> bool {
@@ -88,7 +94,18 @@ impl World {
         let region = Region::new(SIZE).unwrap();
         let (driver, device) = Driver::new(Arc::clone(&region), QUEUE).unwrap();
         let leases = Leases::new(Arc::clone(&region), LIMIT);
-        Self { region, leases, driver, device, buffers: vec![], next_id: 0, requests: vec![], under_way: vec![] }
+        Self {
+            region,
+            leases,
+            driver,
+            device,
+            buffers: vec![],
+            next_id: 0,
+            requests: vec![],
+            under_way: vec![],
+            ended: VecDeque::new(),
+            late: None,
+        }
     }
 
     fn held(&self, extent: &Extent) -> bool {
@@ -199,6 +216,10 @@ impl World {
                 let chain = self.under_way.swap_remove(chain % self.under_way.len());
                 self.device.complete(chain, written);
             }
+            Step::Used if !self.ended.is_empty() => {
+                let used = self.driver.used(&mut self.leases).expect("what was reset is told of");
+                assert_eq!((Some(used.id), used.written, used.header.len()), (self.ended.pop_front(), 0, 0));
+            }
             Step::Used => {
                 if let Some(used) = self.driver.used(&mut self.leases) {
                     let index = self.requests.iter().position(|(id, ..)| *id == used.id);
@@ -210,15 +231,31 @@ impl World {
             Step::Abandon => {
                 // The device is gone; another queue takes the place of this one.
                 self.under_way.clear();
-                let mut ids = self.driver.abandon(&mut self.leases);
-                let mut expected: Vec<_> = self.requests.drain(..).map(|(id, ..)| id).collect();
-                ids.sort_unstable();
-                expected.sort_unstable();
+                let ids = self.driver.abandon(&mut self.leases);
+                let expected: Vec<_> = self.ended.drain(..).chain(self.requests.drain(..).map(|(id, ..)| id)).collect();
                 assert_eq!(ids, expected);
                 self.retire();
                 (self.driver, self.device) = Driver::new(Arc::clone(&self.region), QUEUE).expect("space");
             }
+            Step::Reset { detached: false } => {
+                assert_eq!(self.driver.reset(&mut self.leases).err(), Some(SetupError::Attached));
+            }
+            Step::Reset { detached: true } => {
+                self.device.detach();
+                let fresh = self.driver.reset(&mut self.leases).expect("nobody is attached");
+                let old = std::mem::replace(&mut self.device, fresh);
+                self.late = Some((old, std::mem::take(&mut self.under_way)));
+                self.ended.extend(self.requests.drain(..).map(|(id, ..)| id));
+                self.retire();
+            }
             Step::Release(_) | Step::Revoke(_) | Step::Complete { .. } => {}
+        }
+        // A device that the queue was taken from goes on as if it were not, and does nothing by it.
+        if let Some((queue, chains)) = &mut self.late {
+            assert!(queue.pop().is_none() && queue.is_broken());
+            if let Some(chain) = chains.pop() {
+                queue.complete(chain, 1);
+            }
         }
         let mut held: Vec<_> = self.requests.iter().flat_map(|(_, extents, _)| extents).collect();
         held.sort_by_key(|extent| extent.offset);
@@ -261,7 +298,7 @@ impl World {
                 }
             }
         }
-        drop((self.driver, self.device, self.leases));
+        drop((self.driver, self.device, self.late, self.leases));
         assert_eq!(self.region.statistics().allocated_pages, 0);
         assert!(self.region.allocate(SIZE as u32).is_some(), "in one run");
     }

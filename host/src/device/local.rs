@@ -59,13 +59,14 @@ impl<H: Handler> Device for LocalDevice<H> {
     }
 
     fn broken(&self) -> Option<String> {
-        self.queue.is_broken().then(|| "the driver broke the queue".into())
+        self.queue.is_broken().then(|| "the queue is broken or closed".into())
     }
 
     fn close(&mut self) {
         while let Some(chain) = self.queue.pop() {
             self.queue.complete(chain, 0);
         }
+        self.queue.detach();
     }
 }
 

@@ -30,7 +30,8 @@ pub trait Device: Send {
     }
 
     /// Ends the device, and returns all chains with nothing written. When this returns, the device does not touch
-    /// the region any more, and will not.
+    /// the region any more, and will not, and has [let go](DeviceQueue::detach) of the ring, which can be
+    /// [reset](crate::virtqueue::Driver::reset) and given to another device.
     fn close(&mut self);
 }
 

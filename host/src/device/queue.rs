@@ -48,10 +48,21 @@ pub struct DeviceQueue {
     next_used: u16,
     /// Which heads are under way, so that no more than the queue's size ever are.
     under_way: Box<[bool]>,
-    broken: bool,
+    state: State,
     statistics: DeviceQueueStatistics,
-    /// Keeps the ring's memory from being given to someone else, where the region gave it.
-    _ring: Option<Arc<RingMemory>>,
+    /// Keeps the ring's memory from being given to someone else, or from being reset, where the region gave it.
+    ring: Option<Arc<RingMemory>>,
+}
+
+/// What a queue's device side may still do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// All.
+    Live,
+    /// Return chains: the driver has made the available ring impossible.
+    Broken,
+    /// Nothing: the ring is not the device's any more.
+    Detached,
 }
 
 impl DeviceQueue {
@@ -83,14 +94,14 @@ impl DeviceQueue {
             next_avail: 0,
             next_used: 0,
             under_way: vec![false; layout.size.into()].into(),
-            broken: false,
+            state: State::Live,
             statistics: DeviceQueueStatistics::default(),
-            _ring: None,
+            ring: None,
         })
     }
 
     pub(crate) fn keeping(self, ring: Arc<RingMemory>) -> Self {
-        Self { _ring: Some(ring), ..self }
+        Self { ring: Some(ring), ..self }
     }
 
     /// The memory that the queue and all its chains lie in.
@@ -103,9 +114,18 @@ impl DeviceQueue {
         self.layout
     }
 
-    /// Has the driver made the available ring impossible? Then no chain is taken any more.
+    /// Has the driver made the available ring impossible, or was the queue [detached](Self::detach)? Then no chain is
+    /// taken any more.
     pub fn is_broken(&self) -> bool {
-        self.broken
+        self.state != State::Live
+    }
+
+    /// The device's half of a reset: lets go of the ring. From now on nothing is taken and nothing is returned,
+    /// whatever is called. What is under way is the driver's again once it is [reset](crate::virtqueue::Driver::reset):
+    /// the device must not touch the memory of any chain any more when it calls this.
+    pub fn detach(&mut self) {
+        self.state = State::Detached;
+        self.ring = None;
     }
 
     /// The counters.
@@ -118,14 +138,14 @@ impl DeviceQueue {
     /// Passes over at most as many bad ones as the queue has entries.
     pub fn pop(&mut self) -> Option<Chain> {
         for _ in 0..self.layout.size {
-            if self.broken {
+            if self.state != State::Live {
                 return None;
             }
             let head = match self.next_head() {
                 Ok(head) => head?,
                 Err(error) => {
                     tracing::debug!(%error, "the driver broke the available ring");
-                    self.broken = true;
+                    self.state = State::Broken;
                     return None;
                 }
             };
@@ -151,8 +171,12 @@ impl DeviceQueue {
         None
     }
 
-    /// Returns a chain, with `written` bytes in the front of its writable part.
+    /// Returns a chain, with `written` bytes in the front of its writable part. To a queue that was
+    /// [detached](Self::detach) nothing is returned.
     pub fn complete(&mut self, chain: Chain, written: u32) {
+        if self.state == State::Detached {
+            return;
+        }
         self.statistics.completed += 1;
         self.add_used(chain.head(), written.min(chain.writable_len()));
     }
@@ -162,7 +186,7 @@ impl DeviceQueue {
         if let Err(error) = self.try_add_used(head, written) {
             // Impossible with the layout checked.
             tracing::error!(%error, head, "a chain cannot be returned");
-            self.broken = true;
+            self.state = State::Broken;
         }
     }
 

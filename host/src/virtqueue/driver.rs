@@ -3,9 +3,12 @@
 //! All that the driver has to know again later is in memory of its own. What it reads from the ring is the used
 //! ring alone, and it believes none of it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU16, Ordering, fence},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering, fence},
+    },
 };
 
 use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE, VRING_USED_F_NO_NOTIFY};
@@ -39,6 +42,10 @@ pub struct DriverStatistics {
     pub bytes_in: u64,
     /// Bytes of headers that were copied, both ways.
     pub header_bytes: u64,
+    /// Times that the queue was [reset](Driver::reset).
+    pub resets: u64,
+    /// Chains that came back by that.
+    pub reset_chains: u64,
 }
 
 /// A chain that the device has returned.
@@ -74,6 +81,8 @@ struct InFlight {
     id: u32,
     /// How often a chain has begun here.
     generation: u32,
+    /// What the available ring's `idx` was when it was added.
+    position: u16,
     last: u16,
     descriptors: u16,
     header: Header,
@@ -107,6 +116,8 @@ pub struct Driver {
     kicked_idx: u16,
     used_idx: u16,
     broken: bool,
+    /// The ids of chains that a reset has ended and [`Driver::used`] has not told of yet.
+    reset: VecDeque<u32>,
     statistics: DriverStatistics,
 }
 
@@ -129,6 +140,7 @@ impl Driver {
             kicked_idx: 0,
             used_idx: 0,
             broken: false,
+            reset: VecDeque::new(),
             statistics: DriverStatistics::default(),
             ring,
             region,
@@ -254,6 +266,7 @@ impl Driver {
             leased,
             id,
             generation,
+            position: self.avail_idx,
             last,
             descriptors: needed as u16,
             header: header_memory,
@@ -287,8 +300,8 @@ impl Driver {
         needed
     }
 
-    /// Takes the chain that the device returned the longest ago, and ends its leases. A device that returns what it
-    /// was not given breaks the queue.
+    /// Takes the chain that the device returned the longest ago, and ends its leases; before these, the chains that a
+    /// [reset](Self::reset) has ended. A device that returns what it was not given breaks the queue.
     pub fn used(&mut self, leases: &mut Leases) -> Option<Used> {
         let mut header = Vec::new();
         let UsedChain { id, written, .. } = self.used_into(leases, &mut header)?;
@@ -297,6 +310,9 @@ impl Driver {
 
     /// As [`used`](Self::used), with the header appended to `headers`.
     pub fn used_into(&mut self, leases: &mut Leases, headers: &mut Vec<u8>) -> Option<UsedChain> {
+        if !self.reset.is_empty() {
+            return self.reset.pop_front().map(|id| UsedChain { id, written: 0, header_len: 0 });
+        }
         if self.broken {
             return None;
         }
@@ -330,18 +346,48 @@ impl Driver {
         Some(UsedChain { id, written, header_len })
     }
 
-    /// Ends all that is in flight and breaks the queue. Returns the ids of the chains that will now never be used.
-    /// Only for when the device is gone: it must not touch the memory of any chain any more.
+    /// Ends all that is in flight and breaks the queue. Returns the ids of the chains that will now never be used, in
+    /// the order in which they were added. Only for when the device is gone: it must not touch the memory of any chain
+    /// any more.
     pub fn abandon(&mut self, leases: &mut Leases) -> Vec<u32> {
         self.broken = true;
-        let mut ids = Vec::with_capacity(self.in_flight.into());
+        let ended = self.end_all(leases);
+        self.reset.drain(..).chain(ended).collect()
+    }
+
+    /// Begins the queue anew, at index 0 and with no chain in it, and makes the device's side of it for another device
+    /// (a reset of the queue, VIRTIO 1.3, 2.6.1). A queue that was broken is whole again.
+    ///
+    /// What was in flight is ended, its leases too, and comes back by [`used`](Self::used) in the order in which it was
+    /// added, with nothing written. Nothing more is known of those chains: the old device may have done what they ask
+    /// for. What it has returned already is to be taken by [`used`](Self::used) before, or is forgotten likewise.
+    ///
+    /// # Errors
+    /// [`SetupError::Attached`] where the old device's [`DeviceQueue`] is not [detached](DeviceQueue::detach) or
+    /// dropped: it may still touch the ring, and the memory of the chains. Then nothing has changed.
+    pub fn reset(&mut self, leases: &mut Leases) -> Result<DeviceQueue, SetupError> {
+        // Who has let go of the ring cannot get at it again; what it wrote before is seen after this.
+        Arc::get_mut(&mut self.ring).ok_or(SetupError::Attached)?.clear()?;
+        let ended = self.end_all(leases);
+        self.statistics.resets += 1;
+        self.statistics.reset_chains += ended.len() as u64;
+        self.reset.extend(ended);
+        (self.avail_idx, self.kicked_idx, self.used_idx) = (0, 0, 0);
+        self.broken = false;
+        Ok(DeviceQueue::new(Arc::clone(&self.region), self.ring.layout)?.keeping(Arc::clone(&self.ring)))
+    }
+
+    /// Ends all chains that are in flight. Returns their ids, oldest first.
+    fn end_all(&mut self, leases: &mut Leases) -> Vec<u32> {
+        let mut ended = Vec::with_capacity(self.in_flight.into());
         for head in 0..self.size() {
-            if let InFlight { token: Some(token), id, .. } = self.chains[usize::from(head)] {
+            if let InFlight { token: Some(token), id, position, .. } = self.chains[usize::from(head)] {
                 self.retire(leases, head, token);
-                ids.push(id);
+                ended.push((self.avail_idx.wrapping_sub(position), id));
             }
         }
-        ids
+        ended.sort_unstable_by_key(|(age, _)| std::cmp::Reverse(*age));
+        ended.into_iter().map(|(_, id)| id).collect()
     }
 
     /// Gives back all that a chain in flight took up.

@@ -54,7 +54,7 @@ pub enum QueueError {
     Broken,
 }
 
-/// Why a queue cannot be made.
+/// Why a queue cannot be made, or not be reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {
     /// Not a power of two in [`SIZES`].
@@ -66,6 +66,9 @@ pub enum SetupError {
     /// A part of the ring is not in the region, or not aligned as virtio wants it.
     #[error("the ring is not in the region, or not aligned")]
     Layout,
+    /// The queue's present device has not let go of the ring.
+    #[error("a device is still attached to the queue")]
+    Attached,
 }
 
 impl From<RegionError> for SetupError {
@@ -146,9 +149,14 @@ impl RingMemory {
         let rings = allocate(Layout::new(0, size).end() as u32)?;
         let slots = allocate(header::slots_len(size)).inspect_err(|_| region.free(rings))?;
         let layout = Layout::new(rings.offset, size);
-        let memory = Self { region, layout, rings, slots };
-        memory.region.write(rings.offset, &vec![0; rings.len as usize])?;
+        let mut memory = Self { region, layout, rings, slots };
+        memory.clear()?;
         Ok(memory)
+    }
+
+    /// Makes the rings as they are before any chain was added. Alone: nobody else may be at them.
+    fn clear(&mut self) -> Result<(), SetupError> {
+        Ok(self.region.write(self.rings.offset, &vec![0; self.rings.len as usize])?)
     }
 }
 

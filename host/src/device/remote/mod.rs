@@ -94,6 +94,7 @@ impl Device for RemoteDevice {
 
     fn close(&mut self) {
         self.shared.fail("the connection was closed".into());
+        self.shared.detach();
         for task in &self.tasks {
             task.abort();
         }
@@ -258,5 +259,11 @@ impl Shared {
         self.stream.shut_down();
         self.kicked.notify_one();
         true
+    }
+
+    /// Lets go of the ring, when nothing is moved any more.
+    fn detach(&self) {
+        let _gate = self.gate.write();
+        self.requests.lock().queue.detach();
     }
 }
