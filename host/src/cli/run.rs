@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 
 use ninering::{
-    mount::{Mount, MountOptions, Statistics},
+    mount::{CacheMode, Mount, MountOptions, Statistics, cache::UnknownCacheMode},
     program::{Environment, Runtime},
     source::{Source, SourceError},
     wasi::Mounts,
@@ -22,8 +22,9 @@ use super::{
 #[derive(clap::Args)]
 #[command(after_help = super::SOURCES)]
 pub(super) struct Arguments {
-    /// Mount SOURCE at the absolute path PATH; ',ro' behind it: for reading only. Can be given several times.
-    #[arg(short, long = "mount", value_name = "PATH=SOURCE[,ro]")]
+    /// Mount SOURCE at the absolute path PATH. Can be given several times. Behind it can stand ',ro', for reading only,
+    /// and ',cache=MODE': none, readahead, close-to-open or loose.
+    #[arg(short, long = "mount", value_name = "PATH=SOURCE[,ro][,cache=MODE]")]
     mounts: Vec<MountArgument>,
     /// Set an environment variable of the program. It gets no others.
     #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = variable)]
@@ -41,12 +42,13 @@ pub(super) struct Arguments {
     arguments: Vec<String>,
 }
 
-/// `PATH=SOURCE[,ro]`.
+/// `PATH=SOURCE[,ro][,cache=MODE]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct MountArgument {
     path: String,
     source: Source,
     read_only: bool,
+    cache: Option<CacheMode>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +61,8 @@ enum MountArgumentError {
     Dots(String),
     #[error("{0}")]
     Source(#[from] SourceError),
+    #[error("{0}")]
+    Cache(#[from] UnknownCacheMode),
 }
 
 impl FromStr for MountArgument {
@@ -73,11 +77,17 @@ impl FromStr for MountArgument {
         if parts.iter().any(|part| matches!(*part, "." | "..")) {
             return Err(MountArgumentError::Dots(path.into()));
         }
-        let (source, read_only) = match source.strip_suffix(",ro") {
-            Some(source) => (source, true),
-            None => (source, false),
-        };
-        Ok(Self { path: format!("/{}", parts.join("/")), source: source.parse()?, read_only })
+        let (mut source, mut read_only, mut cache) = (source, false, None);
+        // From behind, for a source may have commas of its own.
+        while let Some((rest, option)) = source.rsplit_once(',') {
+            match option.split_once('=') {
+                None if option == "ro" => read_only = true,
+                Some(("cache", mode)) => cache = Some(mode.parse()?),
+                _ => break,
+            }
+            source = rest;
+        }
+        Ok(Self { path: format!("/{}", parts.join("/")), source: source.parse()?, read_only, cache })
     }
 }
 
@@ -98,8 +108,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let tokio = super::runtime()?;
     let status = tokio.block_on(async {
         let mut mounts = Mounts::new();
-        for MountArgument { path, source, read_only } in &arguments.mounts {
-            let options = MountOptions { read_only: *read_only, ..arguments.settings.options() };
+        for MountArgument { path, source, read_only, cache } in &arguments.mounts {
+            let options = MountOptions { read_only: *read_only, cache: *cache, ..arguments.settings.options() };
             let mount = announced(|| format!("waiting for {source} …"), source.mount(options)).await?;
             mounts.add(path, mount)?;
         }
@@ -173,6 +183,7 @@ fn report(argument: &MountArgument, mount: &Mount) -> String {
         bounced_bytes,
         copied_bytes,
         payload_through_wit,
+        cache,
     } = mount.statistics();
     let rows = [
         ("operations", operations),
@@ -185,8 +196,19 @@ fn report(argument: &MountArgument, mount: &Mount) -> String {
         ("payload bytes copied to or from the program", copied_bytes),
         ("payload bytes through WIT", payload_through_wit),
     ];
+    let cached = [
+        ("reads from the cache", cache.hits),
+        ("reads that were not in the cache", cache.misses),
+        ("pages read ahead", cache.read_ahead_pages),
+        ("writes of gathered pages", cache.write_backs),
+        ("pages written by them", cache.written_back_pages),
+        ("pages given up for others", cache.evicted_pages),
+        ("pages changed elsewhere", cache.invalidated_pages),
+        ("bytes in the cache", cache.held_bytes),
+    ];
+    let cached = if mount.cache_mode() == CacheMode::None { &[][..] } else { &cached };
     let mut text = format!("ninering: {} = {}\n", argument.path, argument.source);
-    for (what, count) in rows {
+    for (what, count) in rows.iter().chain(cached) {
         text.push_str(&format!("  {count:>14}  {what}\n"));
     }
     text
@@ -199,16 +221,25 @@ mod tests {
     #[test]
     fn mounts_are_parsed() {
         let mount: MountArgument = "/data/=dir:/srv/a=b,ro".parse().expect("a mount");
-        assert_eq!((mount.path.as_str(), mount.read_only), ("/data", true));
+        assert_eq!((mount.path.as_str(), mount.read_only, mount.cache), ("/data", true, None));
         assert_eq!(mount.source, Source::Directory("/srv/a=b".into()));
         assert_eq!("/=mem:".parse::<MountArgument>().expect("a mount").path, "/");
+        for text in ["/data=dir:/a,b,cache=loose,ro", "/data=dir:/a,b,ro,cache=loose"] {
+            let mount: MountArgument = text.parse().expect("a mount");
+            assert_eq!((mount.read_only, mount.cache), (true, Some(CacheMode::Loose)));
+            assert_eq!(mount.source, Source::Directory("/a,b".into()));
+        }
     }
 
     #[test]
     fn mistakes_in_mounts_are_named() {
-        for (text, part) in
-            [("/data", "PATH=SOURCE"), ("data=mem:", "absolute"), ("/a/../b=mem:", "'..'"), ("/data=/srv", "dir:PATH")]
-        {
+        for (text, part) in [
+            ("/data", "PATH=SOURCE"),
+            ("data=mem:", "absolute"),
+            ("/a/../b=mem:", "'..'"),
+            ("/data=/srv", "dir:PATH"),
+            ("/data=mem:,cache=all", "close-to-open"),
+        ] {
             let error = text.parse::<MountArgument>().expect_err(text).to_string();
             assert!(error.contains(part), "{text}: {error}");
         }

@@ -29,7 +29,8 @@ impl BufferPool {
     /// A buffer of `len` bytes if there is room now.
     pub(crate) fn try_take(self: &Arc<Self>, len: u32) -> Option<Buffer> {
         let allocation = self.region.allocate(len.max(1))?;
-        Some(Buffer { pool: Arc::clone(self), allocation, start: 0, len })
+        let memory = Memory::Own(Allocation { pool: Arc::clone(self), extent: allocation });
+        Some(Buffer { memory, start: 0, len })
     }
 
     /// A buffer of `len` bytes, or of fewer where memory is scarce, but at least a page; waits for others to
@@ -56,12 +57,49 @@ impl BufferPool {
 
 /// A piece of a mount's region, in nobody else's hands. It goes back to the mount when it is dropped.
 pub struct Buffer {
-    pool: Arc<BufferPool>,
-    /// What was allocated.
-    allocation: Extent,
+    memory: Memory,
     /// The part of it that counts.
     start: u32,
     len: u32,
+}
+
+/// What a buffer lies in.
+enum Memory {
+    Own(Allocation),
+    /// Memory of the cache, which knows who else has a part of it.
+    #[allow(dead_code, reason = "the cache is to make it")]
+    Shared(Arc<Allocation>),
+}
+
+/// What was allocated for a buffer; it is given back when this is dropped.
+pub(crate) struct Allocation {
+    pool: Arc<BufferPool>,
+    extent: Extent,
+}
+
+#[allow(dead_code, reason = "the cache is to use them")]
+impl Allocation {
+    /// The part of it at `start`. The caller sees to it that nobody writes to what others read.
+    pub(crate) fn part(self: &Arc<Self>, start: u32, len: u32) -> Buffer {
+        let start = start.min(self.extent.len);
+        Buffer { memory: Memory::Shared(Arc::clone(self)), start, len: len.min(self.extent.len - start) }
+    }
+
+    /// Bytes.
+    pub(crate) fn len(&self) -> u32 {
+        self.extent.len
+    }
+}
+
+impl std::ops::Deref for Memory {
+    type Target = Allocation;
+
+    fn deref(&self) -> &Allocation {
+        match self {
+            Self::Own(allocation) => allocation,
+            Self::Shared(allocation) => allocation,
+        }
+    }
 }
 
 impl Buffer {
@@ -104,21 +142,30 @@ impl Buffer {
 
     /// Where it lies in the mount's region.
     pub(crate) fn extent(&self) -> Extent {
-        Extent { offset: self.allocation.offset + u64::from(self.start), len: self.len }
+        Extent { offset: self.memory.extent.offset + u64::from(self.start), len: self.len }
     }
 
     pub(crate) fn is_of(&self, pool: &Arc<BufferPool>) -> bool {
-        Arc::ptr_eq(&self.pool, pool)
+        Arc::ptr_eq(&self.memory.pool, pool)
+    }
+
+    /// The whole of what was allocated, to be shared in parts.
+    #[allow(dead_code, reason = "the cache is to use it")]
+    pub(crate) fn into_shared(self) -> Arc<Allocation> {
+        match self.memory {
+            Memory::Own(allocation) => Arc::new(allocation),
+            Memory::Shared(allocation) => allocation,
+        }
     }
 
     fn payload(&self) -> Payload<'_> {
-        self.pool.region.payload(&[self.extent()]).unwrap_or_default()
+        self.memory.pool.region.payload(&[self.extent()]).unwrap_or_default()
     }
 }
 
-impl Drop for Buffer {
+impl Drop for Allocation {
     fn drop(&mut self) {
-        self.pool.region.free(self.allocation);
+        self.pool.region.free(self.extent);
         self.pool.freed.notify_waiters();
     }
 }
@@ -134,12 +181,13 @@ struct Frozen(Buffer);
 
 impl AsRef<[u8]> for Frozen {
     fn as_ref(&self) -> &[u8] {
-        let Ok(slice) = self.0.pool.region.slice(self.0.extent()) else { return &[] };
+        let Ok(slice) = self.0.memory.pool.region.slice(self.0.extent()) else { return &[] };
         let guard = slice.ptr_guard();
         // SAFETY: the memory stays mapped as long as the region, which `self` holds. Nobody writes to it: the extent
         // is allocated to this buffer, leases on it end before an operation gives the buffer back (a buffer that a
-        // device may still write to is kept by the mount instead), and a `Frozen` is never lent again. The region is
-        // shared with no other process.
+        // device may still write to is kept by the mount instead), and a `Frozen` is never lent again. Of shared memory
+        // the cache makes a `Frozen` only while it is not lent, and lends and changes it only while there is none. The
+        // region is shared with no other process.
         unsafe { std::slice::from_raw_parts(guard.as_ptr(), guard.len()) }
     }
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use ninering_wire::{Errno, QidType};
 
 use super::{
-    AttributeChanges, Attributes, Buffer, Entries, Error, FilesystemStatistics, Mount, OpenFlags, Qid, Result,
-    component::vfs::{Node, Value},
+    AttributeChanges, Attributes, Buffer, Buffers, Entries, Error, FilesystemStatistics, Mount, OpenFlags, Qid, Result,
+    component::vfs::{MemoryKind, Node, Value},
 };
 
 /// A file or directory of a mount, open as it was asked for. Dropping it closes it.
@@ -27,6 +27,11 @@ const ROOT: Node = 0;
 /// An operation's value is not of the kind that the operation yields.
 fn unexpected(_: Value) -> Error {
     Error::broken("the client answered an operation with another's value")
+}
+
+/// An operation ended without giving its memory back.
+fn kept() -> Error {
+    Error::broken("the client kept an application's buffer")
 }
 
 macro_rules! expect {
@@ -70,9 +75,9 @@ impl Handle {
         if flags.intersects(OpenFlags::WRITE | OpenFlags::APPEND | OpenFlags::CREATE | OpenFlags::TRUNCATE) {
             self.writable()?;
         }
-        let outcome = self
-            .mount
-            .operate(self.incarnation, None, |vfs, store, _| vfs.call_open(store, self.node, path, flags, mode));
+        let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
+            vfs.call_open(store, self.node, path, flags, mode)
+        });
         let (opened, incarnation) = match outcome.await {
             (Ok(Value::Opened(opened)), _, incarnation) => (opened, incarnation),
             (Ok(other), ..) => return Err(unexpected(other)),
@@ -84,28 +89,55 @@ impl Handle {
     /// Reads at `offset` into `buffer`, which comes back holding as many bytes as there were: fewer than it had only
     /// at the end of the file.
     pub async fn read_at(&self, offset: u64, buffer: Buffer) -> Result<Buffer> {
-        let outcome = self.mount.operate(self.incarnation, Some(buffer), |vfs, store, extents| {
-            vfs.call_read(store, self.node, offset, extents)
-        });
-        let (value, buffer, _) = outcome.await;
-        let count = expect!((value,), Count)?;
-        let mut buffer = buffer.ok_or_else(|| Error::broken("the client kept an application's buffer"))?;
-        buffer.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+        let (count, buffers) = self.read_into(offset, MemoryKind::Application, [buffer].into()).await?;
+        let mut buffer = buffers.into_iter().next().ok_or_else(kept)?;
+        buffer.truncate(count);
         Ok(buffer)
+    }
+
+    /// Reads at `offset` into `buffers`, and tells how many bytes there were: fewer than they have space for only at the
+    /// end of the file.
+    pub(super) async fn read_into(
+        &self,
+        offset: u64,
+        memory: MemoryKind,
+        buffers: Buffers,
+    ) -> Result<(usize, Buffers)> {
+        let given: usize = buffers.iter().map(Buffer::len).sum();
+        let outcome = self.mount.operate(self.incarnation, buffers, |vfs, store, extents| {
+            vfs.call_read(store, self.node, offset, memory, extents)
+        });
+        let (value, buffers, _) = outcome.await;
+        let count = expect!((value,), Count)?;
+        if buffers.is_empty() {
+            return Err(kept());
+        }
+        Ok((usize::try_from(count).unwrap_or(usize::MAX).min(given), buffers))
     }
 
     /// Writes all of `buffer` at `offset`; to the end of a file that was opened to append. Tells how many bytes were
     /// written, fewer only where an error struck behind them, and gives the buffer back.
     pub async fn write_at(&self, offset: u64, buffer: Buffer) -> (Result<usize>, Option<Buffer>) {
+        let (count, buffers) = self.write_from(offset, MemoryKind::Application, [buffer].into()).await;
+        (count, buffers.into_iter().next())
+    }
+
+    /// Writes all of `buffers`, likewise.
+    pub(super) async fn write_from(
+        &self,
+        offset: u64,
+        memory: MemoryKind,
+        buffers: Buffers,
+    ) -> (Result<usize>, Buffers) {
         if let Err(error) = self.writable() {
-            return (Err(error), Some(buffer));
+            return (Err(error), buffers);
         }
         self.mount.0.contents(self.qid.path).fetch_add(1, Ordering::AcqRel);
-        let given = buffer.len();
-        let outcome = self.mount.operate(self.incarnation, Some(buffer), |vfs, store, extents| {
-            vfs.call_write(store, self.node, offset, extents)
+        let given: usize = buffers.iter().map(Buffer::len).sum();
+        let outcome = self.mount.operate(self.incarnation, buffers, |vfs, store, extents| {
+            vfs.call_write(store, self.node, offset, memory, extents)
         });
-        let (value, buffer, _) = outcome.await;
+        let (value, buffers, _) = outcome.await;
         let count = match value {
             Ok(Value::Count(count)) => match usize::try_from(count) {
                 Ok(count) if count <= given => Ok(count),
@@ -114,14 +146,14 @@ impl Handle {
             Ok(other) => Err(unexpected(other)),
             Err(error) => Err(error),
         };
-        (count, buffer)
+        (count, buffers)
     }
 
     /// Reads a directory that was opened with `READ`, from an entry's `offset` or 0 on. `.` and `..` are left out.
     pub async fn read_directory(&self, offset: u64) -> Result<Entries> {
-        let outcome = self
-            .mount
-            .operate(self.incarnation, None, |vfs, store, _| vfs.call_read_directory(store, self.node, offset));
+        let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
+            vfs.call_read_directory(store, self.node, offset)
+        });
         let entries = expect!(outcome.await, Entries)?;
         if entries.entries.is_empty() && !entries.end {
             return Err(Error::broken("the client lists nothing, and says that there is more"));
@@ -131,30 +163,32 @@ impl Handle {
 
     /// Returns when the file's data (`data_only`), or all of it, is on stable storage.
     pub async fn sync(&self, data_only: bool) -> Result<()> {
-        let outcome =
-            self.mount.operate(self.incarnation, None, |vfs, store, _| vfs.call_sync(store, self.node, data_only));
+        let outcome = self
+            .mount
+            .operate(self.incarnation, Buffers::new(), |vfs, store, _| vfs.call_sync(store, self.node, data_only));
         expect!(outcome.await)
     }
 
     /// Its attributes.
     pub async fn stat(&self) -> Result<Attributes> {
-        let outcome = self.mount.operate(self.incarnation, None, |vfs, store, _| vfs.call_stat(store, self.node));
+        let outcome =
+            self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| vfs.call_stat(store, self.node));
         expect!(outcome.await, Attributes)
     }
 
     /// The attributes of what `path` names.
     pub async fn stat_at(&self, path: &str, follow: bool) -> Result<Attributes> {
-        let outcome = self
-            .mount
-            .operate(self.incarnation, None, |vfs, store, _| vfs.call_stat_at(store, self.node, path, follow));
+        let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
+            vfs.call_stat_at(store, self.node, path, follow)
+        });
         expect!(outcome.await, Attributes)
     }
 
     /// The identity of what `path` names.
     pub async fn identify_at(&self, path: &str, follow: bool) -> Result<Qid> {
-        let outcome = self
-            .mount
-            .operate(self.incarnation, None, |vfs, store, _| vfs.call_identify_at(store, self.node, path, follow));
+        let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
+            vfs.call_identify_at(store, self.node, path, follow)
+        });
         expect!(outcome.await, Qid)
     }
 
@@ -162,9 +196,9 @@ impl Handle {
     pub async fn set_attributes(&self, changes: AttributeChanges) -> Result<()> {
         self.writable()?;
         self.mount.0.contents(self.qid.path).fetch_add(1, Ordering::AcqRel);
-        let outcome = self
-            .mount
-            .operate(self.incarnation, None, |vfs, store, _| vfs.call_set_attributes(store, self.node, changes));
+        let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
+            vfs.call_set_attributes(store, self.node, changes)
+        });
         expect!(outcome.await)
     }
 
@@ -177,7 +211,7 @@ impl Handle {
                 count.fetch_add(1, Ordering::AcqRel);
             }
         }
-        let outcome = self.mount.operate(self.incarnation, None, |vfs, store, _| {
+        let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_set_attributes_at(store, self.node, path, follow, changes)
         });
         expect!(outcome.await)
@@ -185,32 +219,34 @@ impl Handle {
 
     /// The figures of the filesystem that it lies in.
     pub async fn statfs(&self) -> Result<FilesystemStatistics> {
-        let outcome = self.mount.operate(self.incarnation, None, |vfs, store, _| vfs.call_statfs(store, self.node));
+        let outcome =
+            self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| vfs.call_statfs(store, self.node));
         expect!(outcome.await, Statistics)
     }
 
     /// Makes a directory.
     pub async fn make_directory(&self, path: &str, mode: u32) -> Result<Qid> {
         self.writable()?;
-        let outcome = self
-            .mount
-            .operate(self.incarnation, None, |vfs, store, _| vfs.call_make_directory(store, self.node, path, mode));
+        let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
+            vfs.call_make_directory(store, self.node, path, mode)
+        });
         expect!(outcome.await, Qid)
     }
 
     /// Makes a symbolic link to `target`, which is not looked at.
     pub async fn symlink(&self, path: &str, target: &str) -> Result<Qid> {
         self.writable()?;
-        let outcome = self
-            .mount
-            .operate(self.incarnation, None, |vfs, store, _| vfs.call_symlink(store, self.node, path, target));
+        let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
+            vfs.call_symlink(store, self.node, path, target)
+        });
         expect!(outcome.await, Qid)
     }
 
     /// The target of a symbolic link.
     pub async fn read_link(&self, path: &str) -> Result<Vec<u8>> {
-        let outcome =
-            self.mount.operate(self.incarnation, None, |vfs, store, _| vfs.call_read_link(store, self.node, path));
+        let outcome = self
+            .mount
+            .operate(self.incarnation, Buffers::new(), |vfs, store, _| vfs.call_read_link(store, self.node, path));
         expect!(outcome.await, Target)
     }
 
@@ -218,7 +254,7 @@ impl Handle {
     pub async fn link(&self, old_path: &str, follow: bool, new_directory: &Handle, new_path: &str) -> Result<()> {
         self.writable()?;
         self.same_mount(new_directory)?;
-        let outcome = self.mount.operate(self.incarnation, None, |vfs, store, _| {
+        let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_link(store, self.node, old_path, follow, new_directory.node, new_path)
         });
         expect!(outcome.await)
@@ -229,7 +265,7 @@ impl Handle {
         self.writable()?;
         self.mount.0.removals.fetch_add(1, Ordering::Relaxed);
         self.same_mount(new_directory)?;
-        let outcome = self.mount.operate(self.incarnation, None, |vfs, store, _| {
+        let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_rename(store, self.node, old_path, new_directory.node, new_path)
         });
         expect!(outcome.await)
@@ -239,8 +275,9 @@ impl Handle {
     pub async fn unlink(&self, path: &str) -> Result<()> {
         self.writable()?;
         self.mount.0.removals.fetch_add(1, Ordering::Relaxed);
-        let outcome =
-            self.mount.operate(self.incarnation, None, |vfs, store, _| vfs.call_unlink(store, self.node, path));
+        let outcome = self
+            .mount
+            .operate(self.incarnation, Buffers::new(), |vfs, store, _| vfs.call_unlink(store, self.node, path));
         expect!(outcome.await)
     }
 
@@ -248,9 +285,9 @@ impl Handle {
     pub async fn remove_directory(&self, path: &str) -> Result<()> {
         self.writable()?;
         self.mount.0.removals.fetch_add(1, Ordering::Relaxed);
-        let outcome = self
-            .mount
-            .operate(self.incarnation, None, |vfs, store, _| vfs.call_remove_directory(store, self.node, path));
+        let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
+            vfs.call_remove_directory(store, self.node, path)
+        });
         expect!(outcome.await)
     }
 

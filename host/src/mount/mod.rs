@@ -12,6 +12,7 @@
 //! [`Error::Broken`], now and until [`Mount::restart`]; other mounts don't notice.
 
 mod buffer;
+pub mod cache;
 mod component;
 mod handle;
 mod write_behind;
@@ -33,6 +34,7 @@ use wasmtime::{Store, component::Resource};
 
 pub use self::{
     buffer::Buffer,
+    cache::{CacheMode, CacheStatistics},
     component::{
         ClientComponent,
         types::{
@@ -73,6 +75,13 @@ pub struct MountOptions {
     pub timeout: Duration,
     /// Bytes of the region: all buffers of all operations under way.
     pub region_size: u64,
+    /// What is kept of files; `None` for what is safe: nothing of an in-process server's.
+    pub cache: Option<CacheMode>,
+    /// Bytes of file contents that are kept at the most. They are in the region too, beside `region_size`, and take up
+    /// memory once they are used.
+    pub cache_size: u64,
+    /// How long attributes and names, and that a name is not there, are believed where the cache mode keeps any.
+    pub attribute_timeout: Duration,
     /// Descriptors in the ring: a power of two.
     pub queue_size: u16,
     /// Bytes of memory that the client may use itself.
@@ -91,6 +100,9 @@ impl Default for MountOptions {
             read_only: false,
             timeout: Duration::from_secs(30),
             region_size: 64 << 20,
+            cache: None,
+            cache_size: 64 << 20,
+            attribute_timeout: Duration::from_secs(1),
             queue_size: 64,
             client_memory: 32 << 20,
             client: None,
@@ -147,6 +159,8 @@ pub struct Statistics {
     pub copied_bytes: u64,
     /// Payload bytes that were an argument or a result of a call of the client, or copied by it: always 0.
     pub payload_through_wit: u64,
+    /// What the cache did.
+    pub cache: CacheStatistics,
 }
 
 /// Where a mount's files come from.
@@ -191,9 +205,12 @@ struct Life {
 
 /// An operation under way.
 struct Pending {
-    reply: oneshot::Sender<(Result<vfs::Value>, Option<Buffer>)>,
-    buffer: Option<Buffer>,
+    reply: oneshot::Sender<(Result<vfs::Value>, Buffers)>,
+    buffers: Buffers,
 }
+
+/// What an operation reads into or writes from, in this order.
+type Buffers = SmallVec<[Buffer; 1]>;
 
 impl Mount {
     /// Mounts what a server in this process serves. Nothing is ever waited for on such a mount.
@@ -239,6 +256,11 @@ impl Mount {
     /// What the mount is allowed and how it was made.
     pub fn options(&self) -> &MountOptions {
         &self.0.options
+    }
+
+    /// What is kept of files here.
+    pub fn cache_mode(&self) -> CacheMode {
+        self.0.options.cache.unwrap_or(CacheMode::None)
     }
 
     /// A number that tells this mount from others of the process.
@@ -370,7 +392,7 @@ impl Mount {
             ordered: local,
             immediate: local,
         };
-        let submitted = self.submit(None, None, |exports, store, _| {
+        let submitted = self.submit(None, Buffers::new(), |exports, store, _| {
             exports.call_start(store, Resource::<RegionHandle>::new_own(0), Resource::<QueueHandle>::new_own(0), &start)
         });
         Ok(submitted)
@@ -378,14 +400,14 @@ impl Mount {
 
     /// Submits an operation and waits for its outcome.
     ///
-    /// `incarnation` is the life in which the handle it is about was made, `buffer` what it reads or writes.
+    /// `incarnation` is the life in which the handle it is about was made, `buffers` what it reads or writes.
     async fn operate(
         &self,
         incarnation: Option<u32>,
-        buffer: Option<Buffer>,
+        buffers: Buffers,
         call: impl FnOnce(&vfs::Guest, &mut Store<Guest>, &[Extent]) -> wasmtime::Result<vfs::Outcome>,
     ) -> Completion {
-        let submitted = self.submit(incarnation, buffer, call);
+        let submitted = self.submit(incarnation, buffers, call);
         self.outcome(submitted).await
     }
 
@@ -395,10 +417,10 @@ impl Mount {
             Submitted::Pending(reply, incarnation) => (reply, incarnation),
         };
         match tokio::time::timeout(self.0.options.timeout, reply).await {
-            Ok(Ok((outcome, buffer))) => (outcome, buffer, incarnation),
+            Ok(Ok((outcome, buffers))) => (outcome, buffers, incarnation),
             Ok(Err(_)) => {
                 let reason = self.broken().unwrap_or_else(|| "the operation was dropped".into());
-                (Err(Error::Broken(reason)), None, incarnation)
+                (Err(Error::Broken(reason)), Buffers::new(), incarnation)
             }
             Err(_) => {
                 let reason: Arc<str> = format!("the server did not answer within {:?}", self.0.options.timeout).into();
@@ -406,7 +428,7 @@ impl Mount {
                 if state.incarnation == incarnation {
                     state.bury(Arc::clone(&reason));
                 }
-                (Err(Error::Broken(reason)), None, incarnation)
+                (Err(Error::Broken(reason)), Buffers::new(), incarnation)
             }
         }
     }
@@ -415,39 +437,43 @@ impl Mount {
     fn submit(
         &self,
         incarnation: Option<u32>,
-        buffer: Option<Buffer>,
+        buffers: Buffers,
         call: impl FnOnce(&vfs::Guest, &mut Store<Guest>, &[Extent]) -> wasmtime::Result<vfs::Outcome>,
     ) -> Submitted {
         let mut state = self.0.state.lock();
         let current = state.incarnation;
         let life = match &mut state.life {
             Ok(life) => life,
-            Err(reason) => return Submitted::Complete((Err(Error::Broken(Arc::clone(reason))), buffer, current)),
+            Err(reason) => return Submitted::Complete((Err(Error::Broken(Arc::clone(reason))), buffers, current)),
         };
-        let foreign = buffer.as_ref().is_some_and(|buffer| !buffer.is_of(&life.pool));
+        let foreign = buffers.iter().any(|buffer| !buffer.is_of(&life.pool));
         if foreign || incarnation.is_some_and(|incarnation| incarnation != current) {
-            return Submitted::Complete((Err(Errno::ESTALE.into()), buffer, current));
+            return Submitted::Complete((Err(Errno::ESTALE.into()), buffers, current));
         }
         self.0.operations.fetch_add(1, Ordering::Relaxed);
         let mut extents: SmallVec<[Extent; 1]> = SmallVec::new();
-        if let Some(buffer) = buffer.as_ref().filter(|buffer| !buffer.is_empty()) {
+        for buffer in buffers.iter().filter(|buffer| !buffer.is_empty()) {
             if !life.sandbox.store.data_mut().leases.lend(buffer.extent()) {
-                return Submitted::Complete((Err(Errno::ENOMEM.into()), None, current));
+                let leases = &mut life.sandbox.store.data_mut().leases;
+                for extent in extents {
+                    leases.revoke(extent.into());
+                }
+                return Submitted::Complete((Err(Errno::ENOMEM.into()), Buffers::new(), current));
             }
             extents.push(buffer.extent().into());
         }
         life.sandbox.begin_call();
         match call(life.sandbox.exports.ninering_fs_vfs(), &mut life.sandbox.store, &extents) {
             Ok(vfs::Outcome::Complete(outcome)) => {
-                let buffer = buffer.and_then(|buffer| life.take_back(buffer));
-                Submitted::Complete((state.judge(outcome), buffer, current))
+                let buffers = life.take_back(buffers);
+                Submitted::Complete((state.judge(outcome), buffers, current))
             }
             Ok(vfs::Outcome::Pending(token)) => {
                 let (reply, receiver) = oneshot::channel();
-                life.pending.insert(token, Pending { reply, buffer });
+                life.pending.insert(token, Pending { reply, buffers });
                 Submitted::Pending(receiver, current)
             }
-            Err(trap) => Submitted::Complete((Err(state.trapped(&trap)), None, current)),
+            Err(trap) => Submitted::Complete((Err(state.trapped(&trap)), Buffers::new(), current)),
         }
     }
 
@@ -484,13 +510,13 @@ impl Shared {
         };
         for vfs::Completion { token, outcome } in completions {
             let Ok(life) = &mut state.life else { return };
-            let Some(Pending { reply, buffer }) = life.pending.remove(&token) else {
+            let Some(Pending { reply, buffers }) = life.pending.remove(&token) else {
                 state.bury("the client completed an operation that was not under way".into());
                 return;
             };
-            let buffer = buffer.and_then(|buffer| life.take_back(buffer));
+            let buffers = life.take_back(buffers);
             let outcome = state.judge(outcome);
-            if let Err((Ok(vfs::Value::Opened(opened)), _)) = reply.send((outcome, buffer)) {
+            if let Err((Ok(vfs::Value::Opened(opened)), _)) = reply.send((outcome, buffers)) {
                 // Who asked for it is gone: nobody will close it.
                 let Ok(life) = &mut state.life else { return };
                 let vfs = life.sandbox.exports.ninering_fs_vfs();
@@ -536,26 +562,30 @@ impl State {
         life.sandbox.store.data_mut().device.close();
         for (_, pending) in life.pending.drain() {
             // Who does not wait any more does not mind.
-            let _ = pending.reply.send((Err(Error::Broken(Arc::clone(&reason))), None));
+            let _ = pending.reply.send((Err(Error::Broken(Arc::clone(&reason))), Buffers::new()));
         }
         self.life = Err(reason);
     }
 }
 
 impl Life {
-    /// Ends the loan of a buffer. It is kept back while the device may still use its memory.
-    fn take_back(&mut self, buffer: Buffer) -> Option<Buffer> {
+    /// Ends the loan of buffers. Those whose memory the device may still use are kept back; then none come back.
+    fn take_back(&mut self, buffers: Buffers) -> Buffers {
         let leases = &mut self.sandbox.store.data_mut().leases;
         if !self.retired.is_empty() {
             self.retired.retain(|buffer| leases.is_in_flight(buffer.extent()));
             // The leases keep the same account; left alone it would grow.
             leases.retired().for_each(drop);
         }
-        if buffer.is_empty() || leases.revoke(buffer.extent()) {
-            return Some(buffer);
+        let mut all_free = true;
+        for buffer in &buffers {
+            all_free &= buffer.is_empty() || leases.revoke(buffer.extent());
         }
-        self.retired.push(buffer);
-        None
+        if all_free {
+            return buffers;
+        }
+        self.retired.extend(buffers);
+        Buffers::new()
     }
 
     fn statistics(&self) -> Statistics {
@@ -571,6 +601,7 @@ impl Life {
             bounced_bytes: guest.bounced,
             copied_bytes: 0,
             payload_through_wit: guest.payload_through_wit,
+            cache: CacheStatistics::default(),
         }
     }
 }
@@ -587,17 +618,18 @@ impl Statistics {
             bounced_bytes: self.bounced_bytes + other.bounced_bytes,
             copied_bytes: self.copied_bytes + other.copied_bytes,
             payload_through_wit: self.payload_through_wit + other.payload_through_wit,
+            cache: self.cache.plus(other.cache),
         }
     }
 }
 
-/// An operation's outcome, its buffer (unless the device may still use it), and the life it belonged to.
-type Completion = (Result<vfs::Value>, Option<Buffer>, u32);
+/// An operation's outcome, its buffers (unless the device may still use them), and the life it belonged to.
+type Completion = (Result<vfs::Value>, Buffers, u32);
 
 /// What became of a submission.
 enum Submitted {
     /// It is done.
     Complete(Completion),
     /// It will be, in this life.
-    Pending(oneshot::Receiver<(Result<vfs::Value>, Option<Buffer>)>, u32),
+    Pending(oneshot::Receiver<(Result<vfs::Value>, Buffers)>, u32),
 }

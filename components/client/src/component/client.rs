@@ -63,7 +63,7 @@ fn request(message: wit_client::TMessage) -> Result<Request<HostIter>, Errno> {
     use wit_client::TMessage;
 
     let tio = |wit_client::TIo { fid, offset, buffers }, direction| {
-        let (iter, bytes) = HostIter::over_application(&buffers, direction);
+        let (iter, bytes) = HostIter::over(wit_vfs::MemoryKind::Application, &buffers, direction);
         Tio { fid, offset, iter, bytes }
     };
     Ok(match message {

@@ -10,10 +10,13 @@ use smallvec::SmallVec;
 
 use super::{
     EFAULT,
-    bindings::ninering::fs::{
-        iter::{self, IovIter, add_iter, attach, submit_iter, submit_ubuf},
-        memory::{self, Region},
-        virtqueue::{Chain, QueueError, Returned, Submitted, UsedChain, Virtqueue},
+    bindings::{
+        exports::ninering::fs::vfs::MemoryKind,
+        ninering::fs::{
+            iter::{self, IovIter, add_iter, attach, submit_iter, submit_ubuf},
+            memory::{self, Region},
+            virtqueue::{Chain, QueueError, Returned, Submitted, UsedChain, Virtqueue},
+        },
     },
 };
 use crate::ring::{AddError, Direction, Extent, ReplyHeader, Ring, Transfer, Used};
@@ -262,11 +265,17 @@ pub(super) struct HostIter {
 }
 
 impl HostIter {
-    /// An iter over buffers of an application, and how many bytes they hold.
-    pub(super) fn over_application(buffers: &[memory::Extent], direction: iter::Direction) -> (Self, u64) {
+    /// An iter over memory that the host has lent, and how many bytes that holds.
+    pub(super) fn over(memory: MemoryKind, buffers: &[memory::Extent], direction: iter::Direction) -> (Self, u64) {
         let segments =
             buffers.iter().map(|&memory::Extent { offset, len }| iter::Segment { base: offset, len }).collect();
-        let kind = if buffers.len() == 1 { iter::Kind::Ubuf } else { iter::Kind::Iovec };
+        let kind = match memory {
+            MemoryKind::Application if buffers.len() == 1 => iter::Kind::Ubuf,
+            MemoryKind::Application => iter::Kind::Iovec,
+            MemoryKind::Pages => iter::Kind::Bvec,
+            MemoryKind::FilePages => iter::Kind::Xarray,
+            MemoryKind::Folios => iter::Kind::Folioq,
+        };
         let iter = Self::new(kind, direction, segments);
         let bytes = iter.bytes;
         (iter, bytes)

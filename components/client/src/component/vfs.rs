@@ -73,13 +73,23 @@ impl Guest for Component {
         with_mount(|mount| mount.close(node));
     }
 
-    fn read(node: wit_vfs::Node, offset: u64, buffers: Vec<memory::Extent>) -> wit_vfs::Outcome {
-        let (iter, bytes) = HostIter::over_application(&buffers, iter::Direction::Dest);
+    fn read(
+        node: wit_vfs::Node,
+        offset: u64,
+        memory: wit_vfs::MemoryKind,
+        buffers: Vec<memory::Extent>,
+    ) -> wit_vfs::Outcome {
+        let (iter, bytes) = HostIter::over(memory, &buffers, iter::Direction::Dest);
         run(async move |vfs| vfs.read(node, offset, iter, bytes).await)
     }
 
-    fn write(node: wit_vfs::Node, offset: u64, buffers: Vec<memory::Extent>) -> wit_vfs::Outcome {
-        let (iter, bytes) = HostIter::over_application(&buffers, iter::Direction::Source);
+    fn write(
+        node: wit_vfs::Node,
+        offset: u64,
+        memory: wit_vfs::MemoryKind,
+        buffers: Vec<memory::Extent>,
+    ) -> wit_vfs::Outcome {
+        let (iter, bytes) = HostIter::over(memory, &buffers, iter::Direction::Source);
         run(async move |vfs| vfs.write(node, offset, iter, bytes).await)
     }
 

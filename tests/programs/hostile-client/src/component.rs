@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use bindings::{
     exports::ninering::fs::{
         client::{self, CallCompletion, CallOutcome},
-        vfs::{self, Completion, Entries, Error, Node, OpenFlags, Opened, Options, Outcome, Value},
+        vfs::{self, Completion, Entries, Error, MemoryKind, Node, OpenFlags, Opened, Options, Outcome, Value},
     },
     ninering::fs::{
         memory::{Extent, Region},
@@ -160,12 +160,12 @@ impl vfs::Guest for Component {
 
     fn close(_: Node) {}
 
-    fn read(_: Node, _: u64, _: Vec<Extent>) -> Outcome {
+    fn read(_: Node, _: u64, _: MemoryKind, _: Vec<Extent>) -> Outcome {
         // More than there is space for, of which nothing was written.
         Outcome::Complete(Ok(Value::Count(u64::MAX)))
     }
 
-    fn write(_: Node, _: u64, _: Vec<Extent>) -> Outcome {
+    fn write(_: Node, _: u64, _: MemoryKind, _: Vec<Extent>) -> Outcome {
         Outcome::Complete(Ok(Value::Count(u64::MAX)))
     }
 
