@@ -62,7 +62,8 @@ impl<R: Ring> Session<R> {
             Rmessage::Rattach { qid } => Some(qid),
             _ => None,
         });
-        Ok((Fid::new(self, fid), qid.await?))
+        let qid = qid.await?;
+        Ok((Fid::new(self, fid), qid))
     }
 
     /// `Twalk`: as far as the server came, and a fid for where it came to if that is the end of `names`.
