@@ -18,6 +18,7 @@ const TWRITE: u8 = 118;
 const TGETATTR: u8 = 24;
 const TREADDIR: u8 = 40;
 const TVERSION: u8 = 100;
+const TATTACH: u8 = 104;
 const TREADLINK: u8 = 22;
 const TCLUNK: u8 = 120;
 
@@ -209,6 +210,18 @@ fn what_cannot_be_agreed_on_breaks_the_session() {
         start_reason(|_| encode(0, &Rmessage::Rversion { msize: 8192, version: "9P2000.L".into() }, &[]))
             .contains("tag")
     );
+}
+
+#[test]
+fn an_attach_that_is_refused_gives_its_fid_back_once() {
+    let fixture = Fixture::not_started(MemoryRing::new(Server::new(), 64));
+    lie_to(&fixture, TATTACH, |tag, _| encode(tag, &Rmessage::Rlerror { ecode: 13 }, &[]));
+    let outcome = fixture.mount.start(support::options());
+    assert_eq!(fixture.finish(outcome), errno(Errno::EACCES));
+    fixture.mount.reap();
+    assert_eq!((fixture.mount.session().fids_in_use(), fixture.mount.session().tags_in_use()), (0, 0));
+    let asked = fixture.ring.take_log();
+    assert!(asked.iter().all(|name| *name != "Tclunk"), "there is nothing to clunk: {asked:?}");
 }
 
 /// Answers directory reads with one entry of this name.

@@ -352,13 +352,9 @@ impl Ring for LyingRing {
     fn kick(&self) -> Result<(), &'static str> {
         self.hand_over();
         self.0.told.set(self.0.chains.borrow().len());
-        while self.0.immediate {
-            let before = self.0.told.get();
-            // Who is late is so within this kick.
-            if !self.serve(0) || self.0.told.get() == before {
-                break;
-            }
-        }
+        // Who is late is so within this kick.
+        let is_one_less = |before: usize| self.serve(0) && self.0.told.get() < before;
+        while self.0.immediate && is_one_less(self.0.told.get()) {}
         Ok(())
     }
 
