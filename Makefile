@@ -11,7 +11,7 @@ help:
 	@echo "make demo    build everything and run a program on a filesystem of its own"
 	@echo "make test    all tests"
 	@echo "make conformance   well-known suites through Linux's 9P client, all of each (as root; make test has a selection)"
-	@echo "make lint    formatting, clippy, documentation"
+	@echo "make lint    formatting, clippy, documentation, systemd's units"
 	@echo "make bench   the table of ratios in README.md"
 	@echo "make bench-sandbox   what the sandbox costs: the client as a component, and compiled natively"
 	@echo "make bench-server   the server beside diod, unpfs and what the machine allows (needs a tmpfs on /dev/shm)"
@@ -52,6 +52,7 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+	scripts/check-units
 
 bench: programs
 	$(CARGO) build --release -p fsbench -p ninering-bench
