@@ -7,6 +7,7 @@ use std::{collections::HashMap, sync::Arc, thread};
 use common::{Client, Direct, ROOT, fresh};
 use ninering::{
     backend::MemBackend,
+    listener::{Limits, Resources},
     metrics::{BUCKETS, MessageFigures, Metrics, ProcessFigures, Snapshot},
     server::{Limit, Observer, Observers, Server, ServerOptions},
 };
@@ -30,7 +31,7 @@ fn message(snapshot: &Snapshot, name: &str) -> MessageFigures {
 
 /// What is read of the text by a parser that is not this project's.
 fn parsed(snapshot: &Snapshot) -> HashMap<String, f64> {
-    let text = snapshot.text(&ProcessFigures::now());
+    let text = snapshot.text(&ProcessFigures::now(), Some(&Resources::new(Limits::default())));
     let scrape = Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).expect("Prometheus's text format");
     let mut samples = HashMap::new();
     for sample in scrape.samples {
@@ -143,6 +144,30 @@ fn prometheus_reads_the_same_numbers() {
     assert!(counts.is_sorted_by_key(|(_, count)| *count), "buckets add up: {counts:?}");
     assert_eq!(samples[&format!("{name}_count message=Tgetattr")], 8.0);
     assert!(samples[&format!("{name}_sum message=Tgetattr")] > 0.0);
+}
+
+#[test]
+fn fids_that_are_refused_are_counted() {
+    let metrics = Arc::new(Metrics::default());
+    let options =
+        ServerOptions { observers: Observers(vec![metrics.clone()]), max_fids: 2, ..ServerOptions::default() };
+    let mut client = client(&Server::new(Arc::new(MemBackend::default()), options));
+    client.begin();
+    client.walk(ROOT, fresh(), &[]).unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.walk(ROOT, fresh(), &[]), Err(Errno::EMFILE));
+    }
+    let samples = parsed(&metrics.snapshot());
+    assert_eq!(samples["ninering_refused_total limit=fids"], 3.0);
+    assert_eq!(samples["ninering_refused_total limit=descriptors"], 0.0);
+}
+
+#[test]
+fn what_connections_may_use_is_told() {
+    let samples = parsed(&Metrics::default().snapshot());
+    assert_eq!(samples["ninering_used what=connections"], 0.0);
+    assert_eq!(samples["ninering_granted what=connections"], 1024.0);
+    assert_eq!(samples["ninering_granted what=memory_bytes"], f64::from(512 << 20));
 }
 
 #[test]

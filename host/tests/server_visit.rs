@@ -68,6 +68,46 @@ fn on_both(test: impl Fn(&Export)) {
     }
 }
 
+/// What a request is to `Session::handle_now`, of a directory that lies on a disk: answered, or put off.
+#[test]
+fn only_what_may_wait_for_the_disk_is_put_off() {
+    use ninering::{
+        backend::{DirBackend, DirOptions},
+        payload::Payload,
+        server::{Server, ServerOptions},
+    };
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    if rustix::fs::statfs(directory.path()).is_ok_and(|figures| figures.f_type == 0x0102_1994) {
+        return eprintln!("skipped: what is built lies in memory");
+    }
+    std::fs::write(directory.path().join("file"), "x").expect("a file");
+    let backend = DirBackend::new(directory.path(), DirOptions::default()).expect("a backend");
+    let server = Server::new(std::sync::Arc::new(backend), ServerOptions::default());
+    let session = server.session();
+    let put_off = |message: &Tmessage<'_>, tag: u16| {
+        let (mut request, mut reply) = ([0; 1024], [0; 1024]);
+        let length = message.encode(tag, &mut request).expect("a short message");
+        let answered = session.handle_now(&request[..length], &Payload::empty(), &Payload::from(&mut reply[..]));
+        assert!(answered.is_none() || reply[4] != 7, "{message:?} fails");
+        answered.is_none()
+    };
+    assert!(!put_off(&Tmessage::Tversion { msize: 8192, version: Str(VERSION_NINERING) }, NOTAG));
+    let attach = Tmessage::Tattach { fid: ROOT, afid: NOFID, uname: Str(b"x"), aname: Str(b""), n_uname: u32::MAX };
+    assert!(!put_off(&attach, 1));
+    let visit = |name: &str, newfid: u32, inner: &Tmessage<'_>| {
+        let mut bytes = [0; 512];
+        let length = inner.encode(NOTAG, &mut bytes).expect("a short message");
+        let names = Names::collect(name.split('/').filter(|name| !name.is_empty()).map(Str::from)).expect("few names");
+        put_off(&Tmessage::Tvisit { fid: ROOT, newfid, names, message: Inner(&bytes[..length]) }, 1)
+    };
+    assert!(!visit("file", NOFID, &getattr(NOFID)));
+    assert!(!visit("file", 1, &Tmessage::Tlopen { fid: 1, flags: lopen::RDWR }));
+    assert!(visit("file", 2, &Tmessage::Tlopen { fid: 2, flags: lopen::RDWR | lopen::TRUNC }));
+    assert!(visit("", NOFID, &Tmessage::Tmkdir { dfid: NOFID, name: Str(b"d"), mode: 0o755, gid: 0 }));
+    assert!(visit("", NOFID, &Tmessage::Tunlinkat { dirfid: NOFID, name: Str(b"file"), flags: 0 }));
+    assert!(directory.path().join("file").exists() && !directory.path().join("d").exists());
+}
+
 #[test]
 fn attributes_are_those_of_a_walk_and_a_getattr() {
     on_both(|server| {

@@ -15,7 +15,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ninering::{
-    listener::Address,
+    listener::{Address, Resources},
     metrics::{Metrics, ProcessFigures, Snapshot},
 };
 use tokio::{
@@ -52,15 +52,15 @@ impl Endpoint {
     }
 
     /// Serves for as long as it is awaited.
-    pub(super) async fn serve(self, metrics: Arc<Metrics>) {
+    pub(super) async fn serve(self, metrics: Arc<Metrics>, resources: Arc<Resources>) {
         let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         loop {
             let slot = Arc::clone(&slots).acquire_owned().await;
             match self.0.accept().await {
                 Ok((stream, peer)) => {
-                    let metrics = Arc::clone(&metrics);
+                    let (metrics, resources) = (Arc::clone(&metrics), Arc::clone(&resources));
                     tokio::spawn(async move {
-                        match timeout(WHOLE, converse(stream, metrics)).await {
+                        match timeout(WHOLE, converse(stream, metrics, resources)).await {
                             Ok(Ok(())) => {}
                             Ok(Err(error)) => tracing::debug!(%peer, %error, "metrics: the connection failed"),
                             Err(_) => tracing::debug!(%peer, "metrics: closed, the client took too long"),
@@ -77,8 +77,8 @@ impl Endpoint {
     }
 }
 
-async fn converse(stream: TcpStream, metrics: Arc<Metrics>) -> hyper::Result<()> {
-    let service = service_fn(move |request| answer(request, Arc::clone(&metrics)));
+async fn converse(stream: TcpStream, metrics: Arc<Metrics>, resources: Arc<Resources>) -> hyper::Result<()> {
+    let service = service_fn(move |request| answer(request, Arc::clone(&metrics), Arc::clone(&resources)));
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
@@ -88,7 +88,11 @@ async fn converse(stream: TcpStream, metrics: Arc<Metrics>) -> hyper::Result<()>
         .await
 }
 
-async fn answer(request: Request<Incoming>, metrics: Arc<Metrics>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    metrics: Arc<Metrics>,
+    resources: Arc<Resources>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "metrics can be got, and nothing else\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -98,7 +102,8 @@ async fn answer(request: Request<Incoming>, metrics: Arc<Metrics>) -> Result<Res
         return Ok(plain(StatusCode::NOT_FOUND, "the metrics are at /metrics\n"));
     }
     // Counting descriptors can take a while on some kernels.
-    let text = tokio::task::spawn_blocking(move || metrics.snapshot().text(&ProcessFigures::now()));
+    let text = move || metrics.snapshot().text(&ProcessFigures::now(), Some(&resources));
+    let text = tokio::task::spawn_blocking(text);
     Ok(match text.await {
         Ok(text) => {
             let mut response = Response::new(Full::from(text));

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 use ninering::{
-    listener::Address,
+    listener::{Address, Resources},
     message_log::{MessageLog, Sink},
     metrics::Metrics,
     server::Observers,
@@ -69,12 +69,12 @@ impl ObservingArguments {
 }
 
 impl Observing {
-    /// Begins to tell others, in the runtime that this is called in.
-    pub(super) async fn begin(&self) -> anyhow::Result<()> {
+    /// Begins to tell others, also what is used of `resources`, in the runtime that this is called in.
+    pub(super) async fn begin(&self, resources: &Arc<Resources>) -> anyhow::Result<()> {
         if let Some((address, metrics)) = &self.metrics {
             let endpoint = Endpoint::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
             eprintln!("ninering: metrics on {}", endpoint.local_address()?);
-            tokio::spawn(endpoint.serve(Arc::clone(metrics)));
+            tokio::spawn(endpoint.serve(Arc::clone(metrics), Arc::clone(resources)));
         }
         Ok(())
     }

@@ -126,7 +126,7 @@ pub(super) fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 "{address} does not tell who connects: with the identity 'peer', listen on unix:///PATH alone"
             );
         }
-        observing.begin().await?;
+        observing.begin(&resources).await?;
         // Clients have applied theirs. (Before, it has its say in who may connect to a Unix socket.)
         rustix::process::umask(rustix::fs::Mode::empty());
         for listener in &listeners {

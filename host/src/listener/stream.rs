@@ -165,6 +165,10 @@ impl Output {
         match &self.descriptor {
             OutputDescriptor::Socket(socket) => {
                 let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                if let [piece] = pieces {
+                    // For one, the kernel has less to look at.
+                    return Ok(rustix::net::send(socket, piece, flags)?);
+                }
                 Ok(rustix::net::sendmsg(socket, pieces, &mut SendAncillaryBuffer::default(), flags)?)
             }
             OutputDescriptor::Pipe(pipe) => {

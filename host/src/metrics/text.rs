@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Write};
 
 use super::{ProcessFigures, Snapshot, upper_bound};
+use crate::listener::Resources;
 
 /// The media type of [`Snapshot::text`].
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -11,15 +12,15 @@ impl Snapshot {
     /// The media type of [`Self::text`].
     pub const CONTENT_TYPE: &'static str = CONTENT_TYPE;
 
-    /// All of it as Prometheus reads it, with the figures of the process.
-    pub fn text(&self, process: &ProcessFigures) -> String {
+    /// All of it as Prometheus reads it, with the figures of the process, and where there are `resources`, what is used of them.
+    pub fn text(&self, process: &ProcessFigures, resources: Option<&Resources>) -> String {
         let mut text = Text(String::with_capacity(64 << 10));
         // A string takes all that is written to it.
-        let _ = self.write(&mut text, process);
+        let _ = self.write(&mut text, process, resources);
         text.0
     }
 
-    fn write(&self, text: &mut Text, process: &ProcessFigures) -> fmt::Result {
+    fn write(&self, text: &mut Text, process: &ProcessFigures, resources: Option<&Resources>) -> fmt::Result {
         let version = env!("CARGO_PKG_VERSION");
         text.family("ninering_build_info", "gauge", "The version, as a label.")?;
         text.sample("ninering_build_info", &[("version", version)], 1)?;
@@ -35,6 +36,9 @@ impl Snapshot {
             text.sample(name, &[("limit", limit.name())], count)?;
         }
 
+        if let Some(resources) = resources {
+            write_usage(text, resources)?;
+        }
         let name = "ninering_request_duration_seconds";
         text.family(name, "histogram", "How long requests took to be answered, by message.")?;
         for message in &self.messages {
@@ -89,6 +93,31 @@ impl Snapshot {
         }
         Ok(())
     }
+}
+
+/// What is used of what listeners grant, beside what they grant.
+fn write_usage(text: &mut Text, resources: &Resources) -> fmt::Result {
+    let (used, granted) = (resources.usage(), resources.limits());
+    let figures = [
+        ("connections", used.connections, granted.connections),
+        ("requests", used.requests, granted.requests),
+        ("memory_bytes", used.memory, granted.memory),
+    ];
+    let name = "ninering_used";
+    text.family(
+        name,
+        "gauge",
+        "What connections use: how many there are, requests that threads are busy with, memory.",
+    )?;
+    for (what, used, _) in figures {
+        text.sample(name, &[("what", what)], used)?;
+    }
+    let name = "ninering_granted";
+    text.family(name, "gauge", "How much of that they may use, all together.")?;
+    for (what, _, granted) in figures {
+        text.sample(name, &[("what", what)], granted)?;
+    }
+    text.single("ninering_peers", "gauge", "Addresses, users and machines that have connections.", used.peers)
 }
 
 /// A text that grows by a sample at a time. No name, help or label value given to it needs to be escaped.

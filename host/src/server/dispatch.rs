@@ -64,6 +64,28 @@ pub(super) fn dispatch(session: &Session, request: &Request, message: &Tmessage<
 /// A `Tread` finds out itself.
 fn may_wait(session: &Session, message: &Tmessage<'_>) -> bool {
     let fid = match *message {
+        Tmessage::Tvisit { fid, message, .. } => {
+            // Its fid is the one that this makes, if any.
+            match message.decode() {
+                Ok(inner) if file_that_is_waited_for(&inner).is_some() => fid,
+                _ => return false,
+            }
+        }
+        Tmessage::Tclunk { fid } => {
+            let sets_xattr = |fid: Arc<Fid>| fid.xattr().is_some_and(XattrFid::is_incoming) && !fid.node.never_waits();
+            return session.fids.get_any(fid).is_ok_and(sets_xattr);
+        }
+        _ => match file_that_is_waited_for(message) {
+            Some(fid) => fid,
+            None => return false,
+        },
+    };
+    session.fids.get(fid).is_ok_and(|fid| !fid.node.never_waits())
+}
+
+/// The fid whose file a disk or a network may have to be waited for, to answer `message`.
+fn file_that_is_waited_for(message: &Tmessage<'_>) -> Option<u32> {
+    Some(match *message {
         Tmessage::Tversion { .. }
         | Tmessage::Tauth { .. }
         | Tmessage::Tattach { .. }
@@ -72,19 +94,12 @@ fn may_wait(session: &Session, message: &Tmessage<'_>) -> bool {
         | Tmessage::Tgetattr { .. }
         | Tmessage::Tstatfs { .. }
         | Tmessage::Treadlink { .. }
-        | Tmessage::Tread { .. } => return false,
-        Tmessage::Tclunk { fid } => {
-            let sets_xattr = |fid: Arc<Fid>| fid.xattr().is_some_and(XattrFid::is_incoming) && !fid.node.never_waits();
-            return session.fids.get_any(fid).is_ok_and(sets_xattr);
-        }
-        Tmessage::Tvisit { fid, .. } => fid,
-        Tmessage::Tlopen { fid, flags } => {
-            if flags & lopen::TRUNC == 0 {
-                return false;
-            }
-            fid
-        }
-        Tmessage::Tlcreate { fid, .. }
+        | Tmessage::Tclunk { .. }
+        | Tmessage::Tvisit { .. }
+        | Tmessage::Tread { .. } => return None,
+        Tmessage::Tlopen { flags, .. } if flags & lopen::TRUNC == 0 => return None,
+        Tmessage::Tlopen { fid, .. }
+        | Tmessage::Tlcreate { fid, .. }
         | Tmessage::Twrite { fid, .. }
         | Tmessage::Tfsync { fid, .. }
         | Tmessage::Treaddir { fid, .. }
@@ -100,8 +115,7 @@ fn may_wait(session: &Session, message: &Tmessage<'_>) -> bool {
         Tmessage::Tmkdir { dfid, .. } | Tmessage::Tlink { dfid, .. } => dfid,
         Tmessage::Tunlinkat { dirfid, .. } => dirfid,
         Tmessage::Trenameat { olddirfid, .. } => olddirfid,
-    };
-    session.fids.get(fid).is_ok_and(|fid| !fid.node.never_waits())
+    })
 }
 
 /// Does `message` ask for a change of the filesystem?

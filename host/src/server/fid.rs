@@ -312,6 +312,12 @@ impl FidTable {
         dense.into_iter().flatten().chain(sparse.into_values())
     }
 
+    /// Can no more be inserted, for there are as many as may be?
+    pub(super) fn is_full(&self) -> bool {
+        let count = self.count();
+        count >= self.limit || count >= ALWAYS && self.shared.used.load(Relaxed) >= self.shared.limit
+    }
+
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.fids.read().count

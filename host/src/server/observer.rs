@@ -94,7 +94,7 @@ impl Exchange<'_, '_> {
 pub enum Limit {
     /// Connections served at a time.
     Connections,
-    /// Fids of a session.
+    /// Fids, of a session or of all.
     Fids,
     /// Open descriptors in all.
     Descriptors,
@@ -240,6 +240,10 @@ impl Watched<'_> {
             | kind::TREMOVE
             | kind::TVISIT => self.watch.count_fids(|| session.fid_count()),
             _ => {}
+        }
+        if let Some(Errno::EMFILE | Errno::ENFILE) = error {
+            let limit = if session.fids.is_full() { Limit::Fids } else { Limit::Descriptors };
+            self.watch.observers.tell(|observer| observer.refused(limit));
         }
         self.tell(error, reply, reply_len);
     }

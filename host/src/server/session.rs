@@ -40,6 +40,8 @@ pub struct Session {
     pub(super) peer: Peer,
     /// Read-locked by each request, so that a `Tversion` has the session alone.
     agreed: RwLock<Agreed>,
+    /// What of that is asked for before a request is looked at: its `msize` shifted by 8, and its dialect.
+    outline: AtomicU64,
     requests: AtomicU64,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
@@ -71,6 +73,13 @@ pub(super) struct Agreed {
     pub(super) visits: bool,
 }
 
+impl Agreed {
+    /// As [`Session::outline`] has it.
+    fn outline(&self) -> u64 {
+        u64::from(self.msize) << 8 | self.dialect as u64
+    }
+}
+
 /// What a session has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -90,6 +99,7 @@ impl Session {
             locks: SessionLocks::new(&server.locks),
             server,
             agreed: RwLock::default(),
+            outline: AtomicU64::new(Agreed::default().outline()),
             requests: AtomicU64::new(0),
             bytes_read: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
@@ -282,7 +292,7 @@ impl Session {
     /// Writes the reply that says that the request `tag` failed to the front of `reply`, in the session's dialect.
     /// Returns its length, which is 0 where there is no space for it.
     pub fn answer_error(&self, tag: u16, error: Errno, reply: &Payload<'_>) -> usize {
-        match self.agreed.read().dialect {
+        match self.outline().1 {
             Dialect::Linux => request::answer_error(tag, error, reply),
             Dialect::Unix => legacy::answer_error::<Unix>(tag, error, reply),
             Dialect::Plan9 => legacy::answer_error::<Plan9>(tag, error, reply),
@@ -325,33 +335,38 @@ impl Session {
         let mut agreed = self.agreed.write();
         self.locks.clear();
         self.forget_fids();
+        self.outline.store(anew.outline(), Relaxed);
         *agreed = anew;
     }
 
     /// How many bytes the reply to `message`, a request's header and message proper, needs at the most; no more than
     /// the `msize` agreed on.
     pub fn reply_capacity(&self, message: &[u8]) -> usize {
-        let agreed = *self.agreed.read();
-        request::reply_limit(message, self.limit(agreed), agreed.dialect)
+        let (limit, dialect) = self.outline();
+        request::reply_limit(message, limit, dialect)
     }
 
     /// The longest message that the client may send now, in bytes: the `msize` agreed on; before that, what a
     /// `Tversion` always fits in.
     pub fn message_limit(&self) -> u32 {
-        self.limit(*self.agreed.read())
-    }
-
-    fn limit(&self, agreed: Agreed) -> u32 {
-        match agreed.msize {
-            0 => MIN_MSIZE.min(self.server.options.max_msize),
-            msize => msize,
-        }
+        self.outline().0
     }
 
     /// Does no request ever wait for anything slower than memory? Those of the dialects before 9P2000.L may, for the
     /// names of users.
     pub fn never_waits(&self) -> bool {
-        self.server.never_waits() && self.agreed.read().dialect == Dialect::Linux
+        self.server.never_waits() && self.outline().1 == Dialect::Linux
+    }
+
+    /// The longest message, and the dialect. Without the lock: who reads a connection asks several times for each request,
+    /// and answers a `Tversion` before it reads on.
+    fn outline(&self) -> (u32, Dialect) {
+        let outline = self.outline.load(Relaxed);
+        let limit = match (outline >> 8) as u32 {
+            0 => MIN_MSIZE.min(self.server.options.max_msize),
+            msize => msize,
+        };
+        (limit, Dialect::ALL[usize::from(outline as u8) % Dialect::ALL.len()])
     }
 
     /// Who is at the other end of its connection.
