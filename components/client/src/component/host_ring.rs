@@ -31,8 +31,9 @@ pub(super) struct HostRing {
     region: Region,
     max_header: u32,
     queue_size: u16,
-    /// The queue by its number at the iter component, where the device is immediate.
-    attached: Option<u32>,
+    is_immediate: bool,
+    /// The queue by its number at the iter component, which has it from the first transfer on: before, that costs no memory.
+    attached: OnceCell<u32>,
     waiting: RefCell<Waiting>,
     /// Chains were added of which the device was not told.
     to_tell: Cell<bool>,
@@ -71,7 +72,8 @@ impl HostRing {
         Self {
             max_header: queue.max_header(),
             queue_size: queue.size(),
-            attached: is_immediate.then(|| attach(queue.share())),
+            is_immediate,
+            attached: OnceCell::new(),
             queue,
             region,
             waiting: RefCell::default(),
@@ -150,9 +152,10 @@ impl Ring for HostRing {
             self.to_tell.set(true);
             return self.queue.add(id, header, &[], reply_len, &[]).map_err(AddError::from);
         };
-        if let Some(queue) = self.attached
+        if self.is_immediate
             && let Some(segment) = iter.whole_buffer(bytes)
         {
+            let queue = *self.attached.get_or_init(|| attach(self.queue.share()));
             let (added, returned) = submit_ubuf(queue, id, header, direction.into(), segment, reply_len);
             self.to_tell.set(false);
             self.take_returned(returned);
@@ -164,7 +167,7 @@ impl Ring for HostRing {
             Direction::Source => (Some(transfer), None),
             Direction::Dest => (None, Some(transfer)),
         };
-        let added = if self.attached.is_some() {
+        let added = if self.is_immediate {
             let (added, returned) = submit_iter(&self.queue, id, header, out, reply_len, into, max_segments);
             self.to_tell.set(false);
             self.take_returned(returned);
