@@ -10,13 +10,14 @@
 
 use std::rc::Rc;
 
-use ninering_wire::{Errno, HEADER_LEN, MAXWELEM, NAME_MAX, Names, PATH_MAX, Qid, Rmessage, Str, Tmessage};
+use ninering_wire::{Attributes, Errno, HEADER_LEN, MAXWELEM, NAME_MAX, Names, PATH_MAX, Qid, Rmessage, Str, Tmessage};
 use smallvec::SmallVec;
 
 use crate::{
     error::Error,
+    executor::both,
     ring::Ring,
-    session::{Fid, Session, Visited, Walked, opened},
+    session::{Fid, Session, Visited, Walked, attributes, getattr, opened},
     vfs::Node,
 };
 
@@ -96,6 +97,8 @@ pub(crate) struct Walker<R: Ring> {
     /// A fid for what the first so many of those lead to; `None` for the base itself.
     at: Option<(Fid<R>, usize)>,
     links: u32,
+    /// The path goes up somewhere.
+    goes_up: bool,
     tail: Tail,
 }
 
@@ -122,6 +125,7 @@ impl<R: Ring> Walker<R> {
             passed: SmallVec::new(),
             at: None,
             links: 0,
+            goes_up: false,
             tail: Tail::default(),
         };
         walker.tail = walker.add_steps(0)?;
@@ -144,6 +148,11 @@ impl<R: Ring> Walker<R> {
         self.passed.last().map_or(self.base.qid, |&(_, qid)| qid)
     }
 
+    /// What the names of the path are as far as they were passed, unless it goes up, or by way of links.
+    pub(crate) fn trail(&self) -> Option<Vec<Qid>> {
+        (self.links == 0 && !self.goes_up).then(|| self.passed.iter().map(|&(_, qid)| qid).collect())
+    }
+
     /// A fid for it, which is the base's where the walk has led nowhere else.
     pub(crate) fn fid(&self) -> u32 {
         self.at.as_ref().map_or(self.base.fid.number(), |(fid, _)| fid.number())
@@ -159,13 +168,13 @@ impl<R: Ring> Walker<R> {
     }
 
     /// In one flight, where that can be: walks to the end of the path, and does what `message` says with the file
-    /// there. `message` must do no harm to a symbolic link that is still to be followed.
+    /// there. `message` must do no harm to a symbolic link that is still to be followed. Yields the qids of the walk too.
     pub(crate) async fn visit<T>(
         &mut self,
         follow: bool,
         message: impl Fn(u32) -> Tmessage<'static>,
         read: impl FnOnce(Rmessage<'_>) -> Option<T>,
-    ) -> Result<Visit<T>, Error> {
+    ) -> Result<Visit<(T, Walked)>, Error> {
         let Some((from, again, names)) = self.straight().filter(|(_, _, names)| !names.is_empty()) else {
             return Ok(Visit::Unfinished);
         };
@@ -178,7 +187,7 @@ impl<R: Ring> Walker<R> {
                 if (self.tail.slash || self.tail.dot) && !is_dir {
                     return Err(Errno::ENOTDIR.into());
                 }
-                Ok(Visit::Done(done?))
+                Ok(Visit::Done((done?, qids)))
             }
             walk => {
                 let walk = walk.map(|(qids, _)| (qids, None));
@@ -187,16 +196,42 @@ impl<R: Ring> Walker<R> {
         }
     }
 
-    /// In one flight, where that can be: walks to the end of the path and opens what is there, if it is a file.
-    pub(crate) async fn visit_open(&mut self, follow: bool, flags: u32) -> Result<Visit<(Fid<R>, Qid, u32)>, Error> {
+    /// In one flight, where that can be: walks to the end of the path and opens what is there, if it is a file. Yields the
+    /// attributes too if they are wanted and can be had in the same flight.
+    pub(crate) async fn visit_open(
+        &mut self,
+        follow: bool,
+        flags: u32,
+        wants_attributes: bool,
+    ) -> Result<(Visit<(Fid<R>, Qid, u32)>, Option<Attributes>), Error> {
         // A slash behind the name of a file is to be seen before the file is opened, and perhaps truncated.
         let straight = self.straight().filter(|(_, _, names)| !names.is_empty());
         let Some((from, again, names)) = straight.filter(|_| !self.tail.slash && !self.tail.dot) else {
-            return Ok(Visit::Unfinished);
+            return Ok((Visit::Unfinished, None));
         };
         let names_walked = names.len();
         let open = |fid| Tmessage::Tlopen { fid, flags };
-        let Visited { qids, done, fid } = match self.session.visit(from, names, true, open, opened).await {
+        let opening = self.session.visit(from, names, true, open, opened);
+        if !wants_attributes || !self.session.knows_visits() {
+            let visited = opening.await;
+            return Ok((self.arrive_opened(from, again, names_walked, visited, follow).await?, None));
+        }
+        let asking = self.session.visit(from, names, false, getattr, attributes);
+        let (visited, asked) = both(opening, asking).await;
+        let found = asked.ok().and_then(|asked| asked.done).and_then(Result::ok);
+        Ok((self.arrive_opened(from, again, names_walked, visited, follow).await?, found))
+    }
+
+    /// What follows from how far a flight came that was to open a file.
+    async fn arrive_opened(
+        &mut self,
+        from: u32,
+        again: usize,
+        names_walked: usize,
+        visited: Result<Visited<R, (Qid, u32)>, Error>,
+        follow: bool,
+    ) -> Result<Visit<(Fid<R>, Qid, u32)>, Error> {
+        let Visited { qids, done, fid } = match visited {
             Ok(visited) => visited,
             Err(error) => return Ok(self.arrive(from, again, names_walked, Err(error), follow).await?.into()),
         };
@@ -532,7 +567,10 @@ impl<R: Ring> Walker<R> {
             match part {
                 b"" => tail.slash |= is_tail,
                 b"." => tail.dot |= is_tail,
-                b".." => self.to_go.push(Step::Parent),
+                b".." => {
+                    self.goes_up = true;
+                    self.to_go.push(Step::Parent);
+                }
                 _ if part.len() > NAME_MAX => return Err(Errno::ENAMETOOLONG.into()),
                 // The text is shorter than 2^32 bytes: a path and at most 40 targets.
                 _ => self.to_go.push(Step::Name(Name { start: (start + begin) as u32, len: part.len() as u32 })),

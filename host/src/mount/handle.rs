@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use ninering_wire::{Errno, QidType};
 
 use super::{
-    AttributeChanges, Attributes, Buffer, Buffers, Entries, Error, FilesystemStatistics, Mount, OpenFlags, Qid, Result,
+    AttributeChanges, Attributes, Buffer, Buffers, Entries, EntriesPlus, Error, FilesystemStatistics, Mount, OpenFlags,
+    Qid, Result,
     component::vfs::{MemoryKind, Node, Value},
 };
 
@@ -155,6 +156,18 @@ impl Handle {
             vfs.call_read_directory(store, self.node, offset)
         });
         let entries = expect!(outcome.await, Entries)?;
+        if entries.entries.is_empty() && !entries.end {
+            return Err(Error::broken("the client lists nothing, and says that there is more"));
+        }
+        Ok(entries)
+    }
+
+    /// The same with the attributes of all the entries, which are asked for at once: in one flight where the server can.
+    pub async fn read_directory_plus(&self, offset: u64) -> Result<EntriesPlus> {
+        let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
+            vfs.call_read_directory_plus(store, self.node, offset)
+        });
+        let entries = expect!(outcome.await, EntriesPlus)?;
         if entries.entries.is_empty() && !entries.end {
             return Err(Error::broken("the client lists nothing, and says that there is more"));
         }

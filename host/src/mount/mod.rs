@@ -40,7 +40,7 @@ pub use self::{
         types::{
             AttributeChanges, Attributes, DirectoryEntry, Qid, SetTime, Statistics as FilesystemStatistics, Timestamp,
         },
-        vfs::{Entries, OpenFlags},
+        vfs::{Entries, EntriesPlus, EntryPlus, OpenFlags},
     },
     handle::Handle,
     write_behind::Writer,

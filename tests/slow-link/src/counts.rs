@@ -1,6 +1,10 @@
-//! Messages, and the flights in which they go.
+//! Messages, and how many of them had to wait for one another.
 
-use std::{collections::BTreeMap, fmt, ops::Sub};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    ops::Sub,
+};
 
 use ninering_wire::{HEADER_LEN, Header, Tmessage};
 
@@ -12,11 +16,11 @@ const UNAWAITED: [u8; 2] = [120, 108];
 pub struct Counts {
     /// Requests, by type number.
     pub requests: BTreeMap<u8, u64>,
-    /// Round trips: groups of requests of which each was sent before any reply to a request of the same group had been
-    /// delivered. To be exact, as many as a client needs that has one thing to do at a time.
-    pub flights: u64,
-    /// The same if replies to `Tclunk` and `Tflush` are taken for no replies, since the client does not wait for them.
-    pub awaited_flights: u64,
+    /// Round trips: the longest chain of requests of which each was sent after the reply to the one before it had been
+    /// delivered. So long a client would take on a link that is long and has no other limits.
+    pub round_trips: u64,
+    /// The same if replies to `Tclunk` and `Tflush` are taken for no replies: for a client that does not wait for them.
+    pub awaited_round_trips: u64,
     /// Bytes from the client.
     pub bytes_out: u64,
     /// Bytes to the client.
@@ -38,17 +42,17 @@ impl Counts {
     }
 }
 
-impl Sub<&Self> for &Counts {
+impl Sub for &Counts {
     type Output = Counts;
 
     /// What was counted since `earlier`.
-    fn sub(self, earlier: &Self) -> Counts {
+    fn sub(self, earlier: Self) -> Counts {
         let before = |kind| earlier.requests.get(kind).copied().unwrap_or_default();
         let since = self.requests.iter().map(|(kind, count)| (*kind, count - before(kind)));
         Counts {
             requests: since.filter(|(_, count)| *count > 0).collect(),
-            flights: self.flights - earlier.flights,
-            awaited_flights: self.awaited_flights - earlier.awaited_flights,
+            round_trips: self.round_trips - earlier.round_trips,
+            awaited_round_trips: self.awaited_round_trips - earlier.awaited_round_trips,
             bytes_out: self.bytes_out - earlier.bytes_out,
             bytes_in: self.bytes_in - earlier.bytes_in,
             connections: self.connections - earlier.connections,
@@ -59,8 +63,8 @@ impl Sub<&Self> for &Counts {
 impl fmt::Display for Counts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "messages {}", self.messages())?;
-        writeln!(formatter, "flights {}", self.flights)?;
-        writeln!(formatter, "awaited-flights {}", self.awaited_flights)?;
+        writeln!(formatter, "round-trips {}", self.round_trips)?;
+        writeln!(formatter, "awaited-round-trips {}", self.awaited_round_trips)?;
         writeln!(formatter, "bytes-out {}", self.bytes_out)?;
         writeln!(formatter, "bytes-in {}", self.bytes_in)?;
         writeln!(formatter, "connections {}", self.connections)?;
@@ -74,40 +78,48 @@ impl fmt::Display for Counts {
     }
 }
 
-/// Counts a connection's messages as they pass.
+/// How long the chains are that end in the requests in flight on a connection, in all and of those that are waited for, by
+/// tag.
+pub(crate) type Chains = HashMap<u16, (u64, u64)>;
+
+/// Counts messages as they pass.
 #[derive(Default)]
 pub(crate) struct Counter {
     pub(crate) counts: Counts,
-    /// A reply was delivered since the last request, or there was none.
-    answered: bool,
+    /// The longest chain that ends in a reply that was delivered.
+    delivered: u64,
     /// The same of replies that are waited for.
-    awaited_answered: bool,
+    awaited_delivered: u64,
 }
 
 impl Counter {
     pub(crate) fn connected(&mut self) {
         self.counts.connections += 1;
-        (self.answered, self.awaited_answered) = (true, true);
     }
 
     /// The client has sent these.
-    pub(crate) fn requests(&mut self, frames: &mut Frames, bytes: &[u8]) {
-        self.counts.bytes_out += bytes.len() as u64;
-        frames.pass(bytes, |kind| {
-            *self.counts.requests.entry(kind).or_default() += 1;
-            self.counts.flights += u64::from(std::mem::take(&mut self.answered));
-            if !UNAWAITED.contains(&kind) {
-                self.counts.awaited_flights += u64::from(std::mem::take(&mut self.awaited_answered));
-            }
+    pub(crate) fn requests(&mut self, chains: &mut Chains, frames: &mut Frames, bytes: &[u8]) {
+        let Self { counts, delivered, awaited_delivered } = self;
+        counts.bytes_out += bytes.len() as u64;
+        frames.pass(bytes, |Header { kind, tag, .. }| {
+            *counts.requests.entry(kind).or_default() += 1;
+            let chain = *delivered + 1;
+            let awaited_chain = *awaited_delivered + u64::from(!UNAWAITED.contains(&kind));
+            counts.round_trips = counts.round_trips.max(chain);
+            counts.awaited_round_trips = counts.awaited_round_trips.max(awaited_chain);
+            chains.insert(tag, (chain, awaited_chain));
         });
     }
 
     /// The client is about to be given these.
-    pub(crate) fn replies(&mut self, frames: &mut Frames, bytes: &[u8]) {
-        self.counts.bytes_in += bytes.len() as u64;
-        frames.pass(bytes, |kind| {
-            self.answered = true;
-            self.awaited_answered |= !UNAWAITED.contains(&kind.wrapping_sub(1));
+    pub(crate) fn replies(&mut self, chains: &mut Chains, frames: &mut Frames, bytes: &[u8]) {
+        let Self { counts, delivered, awaited_delivered } = self;
+        counts.bytes_in += bytes.len() as u64;
+        frames.pass(bytes, |Header { tag, .. }| {
+            if let Some((chain, awaited_chain)) = chains.remove(&tag) {
+                *delivered = chain.max(*delivered);
+                *awaited_delivered = awaited_chain.max(*awaited_delivered);
+            }
         });
     }
 }
@@ -121,8 +133,8 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// Tells of each message that begins in `bytes` its type number, when its header is whole.
-    fn pass(&mut self, mut bytes: &[u8], mut tell: impl FnMut(u8)) {
+    /// Tells of each message that begins in `bytes` when its header is whole.
+    fn pass(&mut self, mut bytes: &[u8], mut tell: impl FnMut(Header)) {
         while !bytes.is_empty() {
             if self.rest > 0 {
                 let here = self.rest.min(bytes.len());
@@ -136,9 +148,9 @@ impl Frames {
             if self.header.len() == HEADER_LEN {
                 // What is no 9P is one endless message: it passes, and is not counted.
                 self.rest = usize::MAX;
-                if let Ok(Header { size, kind, .. }) = Header::decode(&self.header) {
-                    self.rest = size as usize - HEADER_LEN;
-                    tell(kind);
+                if let Ok(header) = Header::decode(&self.header) {
+                    self.rest = (header.size as usize).saturating_sub(HEADER_LEN);
+                    tell(header);
                 }
                 self.header.clear();
             }

@@ -19,7 +19,7 @@ use rustix::net::{RecvFlags, recv};
 
 use crate::{
     Counts, Endpoint, Link,
-    counts::{Counter, Frames},
+    counts::{Chains, Counter, Frames},
     endpoint::{Listener, Socket},
     queue::Queue,
 };
@@ -121,7 +121,7 @@ impl Drop for Proxy {
 struct ClientSide<'a> {
     socket: &'a Socket,
     counter: &'a Mutex<Counter>,
-    frames: Mutex<Frames>,
+    stream: Mutex<(Frames, Chains)>,
     requests: &'a Queue,
 }
 
@@ -146,7 +146,7 @@ impl Shared {
     /// Carries a connection to its end.
     fn carry(&self, client: &Socket) -> io::Result<()> {
         let (requests, replies) = (Queue::new(self.link), Queue::new(self.link));
-        let side = ClientSide { socket: client, counter: &self.counter, frames: Mutex::default(), requests: &requests };
+        let side = ClientSide { socket: client, counter: &self.counter, stream: Mutex::default(), requests: &requests };
         let server = self.server.connect()?;
         thread::scope(|threads| {
             threads.spawn(|| {
@@ -174,7 +174,9 @@ impl Shared {
             let mut frames = Frames::default();
             while let Some(bytes) = replies.pop() {
                 side.take_requests();
-                self.counter.lock().replies(&mut frames, &bytes);
+                let mut stream = side.stream.lock();
+                self.counter.lock().replies(&mut stream.1, &mut frames, &bytes);
+                drop(stream);
                 if client.write_all(&bytes).is_err() {
                     break;
                 }
@@ -195,13 +197,14 @@ impl ClientSide<'_> {
 
     /// Takes what is there. Tells whether there may be more.
     fn take_requests(&self) -> bool {
-        let mut frames = self.frames.lock();
+        let mut stream = self.stream.lock();
+        let (frames, chains) = &mut *stream;
         let mut buffer = vec![0; READ];
         loop {
             match recv(self.socket, &mut *buffer, RecvFlags::DONTWAIT) {
                 Ok((0, _)) => return false,
                 Ok((read, _)) => {
-                    self.counter.lock().requests(&mut frames, &buffer[..read]);
+                    self.counter.lock().requests(chains, frames, &buffer[..read]);
                     self.requests.push(&buffer[..read]);
                     if read < READ {
                         return true;
@@ -225,7 +228,10 @@ impl ClientSide<'_> {
         if !all(&mut message[HEADER_LEN..]) {
             return false;
         }
-        self.counter.lock().requests(&mut self.frames.lock(), &message);
+        let mut stream = self.stream.lock();
+        let (frames, chains) = &mut *stream;
+        self.counter.lock().requests(chains, frames, &message);
+        drop(stream);
         let (msize, version) = match Frame::decode(&message) {
             Ok(Frame { message: Tmessage::Tversion { msize, version: Str(version) }, .. }) => (msize, version),
             _ => (0, &[][..]),

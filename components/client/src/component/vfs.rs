@@ -1,6 +1,6 @@
 //! The interface `vfs`.
 
-use ninering_wire::Errno;
+use ninering_wire::{Attributes, Errno};
 
 use super::{
     Component, MOUNT,
@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::Error,
     mount::{self, Mount},
-    vfs::{OpenFlags, Value, Vfs},
+    vfs::{Entry, LookedUp, OpenFlags, Value, Vfs},
 };
 
 /// Begins a filesystem call.
@@ -65,6 +65,7 @@ impl Guest for Component {
             follow: has(wit_vfs::OpenFlags::FOLLOW),
             sync: has(wit_vfs::OpenFlags::SYNC),
             data_sync: has(wit_vfs::OpenFlags::DATA_SYNC),
+            attributes: has(wit_vfs::OpenFlags::ATTRIBUTES),
         };
         run(async move |vfs| vfs.open(directory, path, flags, mode).await)
     }
@@ -97,6 +98,10 @@ impl Guest for Component {
         run(async move |vfs| vfs.read_directory(node, offset).await)
     }
 
+    fn read_directory_plus(node: wit_vfs::Node, offset: u64) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.read_directory_plus(node, offset).await)
+    }
+
     fn sync(node: wit_vfs::Node, data_only: bool) -> wit_vfs::Outcome {
         run(async move |vfs| vfs.sync(node, data_only).await)
     }
@@ -107,6 +112,10 @@ impl Guest for Component {
 
     fn stat_at(directory: wit_vfs::Node, path: String, follow: bool) -> wit_vfs::Outcome {
         run(async move |vfs| vfs.stat_at(directory, path, follow).await)
+    }
+
+    fn look_up_at(directory: wit_vfs::Node, path: String, follow: bool) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.look_up_at(directory, path, follow).await)
     }
 
     fn identify_at(directory: wit_vfs::Node, path: String, follow: bool) -> wit_vfs::Outcome {
@@ -185,10 +194,24 @@ fn value(result: Result<Value, Error>) -> Result<wit_vfs::Value, wit_vfs::Error>
     Ok(match result? {
         Value::None => wit_vfs::Value::None,
         Value::Count(count) => wit_vfs::Value::Count(count),
-        Value::Opened { node, qid } => wit_vfs::Value::Opened(wit_vfs::Opened { node, qid: qid.into() }),
+        Value::Opened { node, qid, attributes } => {
+            let attributes = attributes.map(|attributes| (*attributes).into());
+            wit_vfs::Value::Opened(wit_vfs::Opened { node, qid: qid.into(), attributes })
+        }
         Value::Qid(qid) => wit_vfs::Value::Qid(qid.into()),
         Value::Attributes(attributes) => wit_vfs::Value::Attributes(attributes.into()),
         Value::Entries { entries, end } => wit_vfs::Value::Entries(entries_of(entries, end)),
+        Value::EntriesPlus { entries, end } => {
+            let plus = |(entry, attributes): (Entry, Option<Attributes>)| wit_vfs::EntryPlus {
+                entry: entry.into(),
+                attributes: attributes.map(Into::into),
+            };
+            wit_vfs::Value::EntriesPlus(wit_vfs::EntriesPlus { entries: entries.into_iter().map(plus).collect(), end })
+        }
+        Value::LookedUp(LookedUp { passed, attributes }) => wit_vfs::Value::LookedUp(wit_vfs::LookedUp {
+            passed: passed.map(|passed| passed.into_iter().map(Into::into).collect()),
+            attributes: attributes.map(Into::into),
+        }),
         Value::Target(target) => wit_vfs::Value::Target(target),
         Value::Statistics(statfs) => wit_vfs::Value::Statistics(statfs.into()),
     })

@@ -69,7 +69,7 @@ impl Answer {
 
 /// The error number that a server answered. Above those that Linux has they would be taken for pointers there, and for
 /// results elsewhere.
-pub(super) fn server_errno(ecode: u32) -> Errno {
+pub(crate) fn server_errno(ecode: u32) -> Errno {
     if (1..4096).contains(&ecode) { Errno(ecode) } else { Errno::EIO }
 }
 

@@ -13,6 +13,7 @@ mod requests;
 mod send;
 mod slot;
 mod visit;
+mod volley;
 
 use std::{
     cell::{Cell, RefCell},
@@ -39,6 +40,7 @@ use crate::{
     executor::Task,
     ring::{Extent, Ring},
 };
+pub(crate) use answer::server_errno;
 /// The least `msize` that is of use, which is also Linux's.
 pub const MIN_MSIZE: u32 = 4096;
 /// The fids below this are allocated here; those from here up are for the users of [`client`](crate::client).
@@ -148,6 +150,11 @@ impl<R: Ring> Session<R> {
     /// Can what depends on a walk be sent along with it?
     pub(crate) fn can_visit(&self) -> bool {
         self.ordered.get() || self.visits.get()
+    }
+
+    /// Does the server know `Tvisit`?
+    pub(crate) fn knows_visits(&self) -> bool {
+        self.visits.get()
     }
 
     /// Says whether the device has completed all requests when it was kicked. Then no operation has to be put by.

@@ -1,6 +1,6 @@
 //! Sending a request, and waiting for its reply.
 
-use std::{future::poll_fn, task::Poll};
+use std::{future::poll_fn, mem, task::Poll};
 
 use ninering_wire::{Errno, Message, NOTAG, Rmessage, Tmessage};
 
@@ -193,13 +193,19 @@ pub(super) struct Held<'s, R: Ring> {
     pub(super) cleanup: Cleanup,
 }
 
-impl<R: Ring> Drop for Held<'_, R> {
-    fn drop(&mut self) {
-        match self.cleanup {
+impl<R: Ring> Held<'_, R> {
+    pub(super) fn give_back(&mut self) {
+        match mem::take(&mut self.cleanup) {
             Cleanup::Nothing => {}
             Cleanup::Free(fid) | Cleanup::Walked(fid) => self.session.free_fid(fid),
             Cleanup::Buffer(buffer) => self.session.return_buffer(buffer),
         }
+    }
+}
+
+impl<R: Ring> Drop for Held<'_, R> {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 

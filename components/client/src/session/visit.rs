@@ -83,7 +83,7 @@ impl<R: Ring> Session<R> {
     }
 
     /// Encodes a message to be put into another one, at the front of `buffer`; tells its length.
-    fn encode_inner(&self, message: &Tmessage<'_>, buffer: &mut Vec<u8>) -> Result<usize, Error> {
+    pub(crate) fn encode_inner(&self, message: &Tmessage<'_>, buffer: &mut Vec<u8>) -> Result<usize, Error> {
         if buffer.is_empty() {
             buffer.resize(512, 0);
         }

@@ -27,7 +27,7 @@ impl<R: Ring> Vfs<R> {
     pub async fn stat_at(&self, directory: NodeNumber, path: String, follow: bool) -> Result<Value, Error> {
         let mut walker = Walker::new(&self.session, self.node(directory)?, path)?;
         match walker.visit(follow, session::getattr, session::attributes).await? {
-            Visit::Done(attributes) => return Ok(Value::Attributes(attributes)),
+            Visit::Done((attributes, _)) => return Ok(Value::Attributes(attributes)),
             Visit::Missing(_) => return Err(Errno::ENOENT.into()),
             Visit::Unfinished => self.arrive(&mut walker, follow).await?,
         }
@@ -68,7 +68,7 @@ impl<R: Ring> Vfs<R> {
         if !follow && walker.tail() == Tail::default() {
             let message = |fid| Tmessage::Tsetattr { fid, attributes: changes };
             match walker.visit(false, message, |_| Some(())).await? {
-                Visit::Done(()) => return Ok(Value::None),
+                Visit::Done(_) => return Ok(Value::None),
                 Visit::Missing(_) => return Err(Errno::ENOENT.into()),
                 Visit::Unfinished => {}
             }

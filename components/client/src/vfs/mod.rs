@@ -7,11 +7,13 @@
 //! | --- | --- |
 //! | `open` | opening and making files |
 //! | `io` | reading, writing, listing, syncing |
+//! | `listing` | what is asked together: entries with attributes, a path with what is on it |
 //! | `attributes` | attributes, identities, the filesystem's figures |
 //! | `names` | making, renaming and removing names |
 
 mod attributes;
 mod io;
+mod listing;
 mod names;
 mod open;
 
@@ -57,6 +59,8 @@ pub struct OpenFlags {
     pub sync: bool,
     /// The same for the data alone.
     pub data_sync: bool,
+    /// Ask for the file's attributes too, along with what is sent anyway.
+    pub attributes: bool,
 }
 
 /// What a completed operation yields.
@@ -72,6 +76,8 @@ pub enum Value {
         node: NodeNumber,
         /// Its file.
         qid: Qid,
+        /// What `stat(2)` tells of it, if that was asked for and could be had at no cost.
+        attributes: Option<Box<Attributes>>,
     },
     /// Which file it is.
     Qid(Qid),
@@ -84,10 +90,29 @@ pub enum Value {
         /// No entries are left behind these.
         end: bool,
     },
+    /// The same with what `stat(2)` tells of each, in the same order; `None` where that could not be had.
+    EntriesPlus {
+        /// Without `.` and `..`.
+        entries: Vec<(Entry, Option<Attributes>)>,
+        /// No entries are left behind these.
+        end: bool,
+    },
+    /// What a path names, and what is on the way.
+    LookedUp(LookedUp),
     /// The target of a symbolic link.
     Target(Vec<u8>),
     /// What `statfs(2)` tells.
     Statistics(Statfs),
+}
+
+/// What [`Vfs::look_up_at`] yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookedUp {
+    /// What the names of the path are, one behind the other; all but the last if that is not there. `None` where the path
+    /// goes up, or by way of symbolic links.
+    pub passed: Option<Vec<Qid>>,
+    /// What `stat(2)` tells of what the path names; `None` if its last name is not there, and only that.
+    pub attributes: Option<Attributes>,
 }
 
 /// An open file or directory.
@@ -124,7 +149,7 @@ impl<R: Ring> Node<R> {
 
 /// The filesystem calls of one mount.
 pub struct Vfs<R: Ring> {
-    session: Rc<Session<R>>,
+    pub(crate) session: Rc<Session<R>>,
     /// `None` for numbers that are free.
     nodes: RefCell<Vec<Option<Rc<Node<R>>>>>,
     free_nodes: RefCell<Vec<NodeNumber>>,
@@ -182,7 +207,7 @@ impl<R: Ring> Vfs<R> {
     // What the calls have in common.
 
     /// The node of a number.
-    fn node(&self, number: NodeNumber) -> Result<Rc<Node<R>>, Error> {
+    pub(crate) fn node(&self, number: NodeNumber) -> Result<Rc<Node<R>>, Error> {
         let nodes = self.nodes.borrow();
         Ok(nodes.get(number as usize).and_then(Option::as_ref).cloned().ok_or(Errno::EBADF)?)
     }
@@ -201,7 +226,7 @@ impl<R: Ring> Vfs<R> {
 
     fn opened(&self, node: Node<R>) -> Value {
         let qid = node.qid;
-        Value::Opened { node: self.insert(node), qid }
+        Value::Opened { node: self.insert(node), qid, attributes: None }
     }
 
     /// Walks to what is there.
@@ -212,7 +237,7 @@ impl<R: Ring> Vfs<R> {
     }
 
     /// Walks on to what is there.
-    async fn arrive(&self, walker: &mut Walker<R>, follow: bool) -> Result<(), Error> {
+    pub(crate) async fn arrive(&self, walker: &mut Walker<R>, follow: bool) -> Result<(), Error> {
         match walker.run(follow).await? {
             Arrival::Found => Ok(()),
             Arrival::Missing(_) => Err(Errno::ENOENT.into()),

@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
-use ninering_wire::{Errno, Qid, Tmessage, lopen, mode};
+use ninering_wire::{Attributes, Errno, Qid, Tmessage, lopen, mode};
 
 use super::{Node, NodeNumber, OpenFlags, Value, Vfs};
 use crate::{
     error::Error,
+    executor::both,
     ring::Ring,
     session::Fid,
     walk::{Arrival, Last, Name, Visit, Walker},
@@ -47,8 +48,13 @@ impl<R: Ring> Vfs<R> {
     async fn find_and_open(&self, mut walker: Walker<R>, flags: OpenFlags) -> Result<Found<R>, Error> {
         // Directories, and what is only looked at, are not opened.
         if !flags.directory && (flags.read || flags.write || flags.truncate) {
-            match walker.visit_open(flags.follow, flags.for_open()).await? {
-                Visit::Done((fid, qid, iounit)) => return Ok(Found::Opened(self.opened_file(fid, qid, iounit, flags))),
+            let (visit, attributes) =
+                walker.visit_open(flags.follow, flags.for_open(), flags.wants_attributes()).await?;
+            match visit {
+                Visit::Done((fid, qid, iounit)) => {
+                    let opened = self.opened_file(fid, qid, iounit, flags);
+                    return Ok(Found::Opened(opened.with_attributes(attributes)));
+                }
                 Visit::Missing(name) => return Ok(Found::Missing(walker, name)),
                 Visit::Unfinished => {}
             }
@@ -129,6 +135,11 @@ impl<R: Ring> Vfs<R> {
             return Ok(self.opened(Node::handle(fid, qid)));
         }
         let message = Tmessage::Tlopen { fid: fid.number(), flags: flags.for_open() };
+        if flags.wants_attributes() {
+            let (opened, attributes) = both(self.session.open(message), self.session.getattr(fid.number())).await;
+            let (qid, iounit) = opened?;
+            return Ok(self.opened_file(fid, qid, iounit, flags).with_attributes(attributes.ok()));
+        }
         let (qid, iounit) = self.session.open(message).await?;
         Ok(self.opened_file(fid, qid, iounit, flags))
     }
@@ -168,7 +179,22 @@ impl<R: Ring> Vfs<R> {
     }
 }
 
+impl Value {
+    /// The same with the attributes of the file that was opened, if they are that file's.
+    fn with_attributes(mut self, of_file: Option<Attributes>) -> Self {
+        if let Self::Opened { qid, attributes, .. } = &mut self {
+            *attributes = of_file.filter(|found| found.qid.path == qid.path).map(Box::new);
+        }
+        self
+    }
+}
+
 impl OpenFlags {
+    /// Are attributes to be asked for along with the open? Not where it changes them.
+    fn wants_attributes(self) -> bool {
+        self.attributes && !self.truncate
+    }
+
     /// The flags of `Tlopen`.
     fn for_open(self) -> u32 {
         // To truncate is to write, even through a node that is not to be written.

@@ -27,6 +27,7 @@ pub const NONE: OpenFlags = OpenFlags {
     follow: false,
     sync: false,
     data_sync: false,
+    attributes: false,
 };
 
 pub type Result<T = Value> = std::result::Result<T, Error>;

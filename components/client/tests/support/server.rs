@@ -57,6 +57,8 @@ pub struct Server {
     pub blind_walks: u32,
     /// Put so many bytes at the most into an `Rread`.
     pub short_reads: u32,
+    /// A name that is listed, and not to be walked to.
+    hidden: Option<Vec<u8>>,
 }
 
 const ROOT: Inode = 1;
@@ -86,6 +88,7 @@ impl Server {
             fail_writes_at: None,
             blind_walks: 0,
             short_reads: u32::MAX,
+            hidden: None,
         }
     }
 
@@ -141,6 +144,11 @@ impl Server {
 
     pub fn gid(&self, path: &str) -> Option<u32> {
         Some(self.files[&self.find(path)?].gid)
+    }
+
+    /// From now on, a file of this name is gone when it is walked to, though it was listed.
+    pub fn forget_in_walks(&mut self, name: &[u8]) {
+        self.hidden = Some(name.to_vec());
     }
 
     pub fn exists(&self, path: &str) -> bool {
@@ -213,6 +221,7 @@ impl Server {
                     }
                     let child = match self.child(here, name.0) {
                         Ok(_) if is_blind && index + 1 == names.len() => Err(Errno::ENOENT),
+                        Ok(_) if self.hidden.as_deref() == Some(name.0) => Err(Errno::ENOENT),
                         child => child,
                     };
                     match child {

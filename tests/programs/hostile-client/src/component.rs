@@ -9,7 +9,10 @@ use std::cell::RefCell;
 use bindings::{
     exports::ninering::fs::{
         client::{self, CallCompletion, CallOutcome},
-        vfs::{self, Completion, Entries, Error, MemoryKind, Node, OpenFlags, Opened, Options, Outcome, Value},
+        vfs::{
+            self, Completion, Entries, EntriesPlus, Error, LookedUp, MemoryKind, Node, OpenFlags, Opened, Options,
+            Outcome, Value,
+        },
     },
     ninering::fs::{
         memory::{Extent, Region},
@@ -54,7 +57,7 @@ fn misbehave(state: &State) -> Outcome {
                 std::hint::black_box(&all);
             }
         }
-        "other-value" => Outcome::Complete(Ok(Value::Opened(Opened { node: 7, qid: qid() }))),
+        "other-value" => Outcome::Complete(Ok(Value::Opened(Opened { node: 7, qid: qid(), attributes: None }))),
         "huge-count" => Outcome::Complete(Ok(Value::Count(u64::MAX))),
         "never" => Outcome::Pending(1),
         "long-reason" => Outcome::Complete(Err(Error::Broken("x".repeat(1 << 20)))),
@@ -155,7 +158,7 @@ impl vfs::Guest for Component {
     }
 
     fn open(_: Node, _: String, _: OpenFlags, _: u32) -> Outcome {
-        Outcome::Complete(Ok(Value::Opened(Opened { node: u32::MAX, qid: qid() })))
+        Outcome::Complete(Ok(Value::Opened(Opened { node: u32::MAX, qid: qid(), attributes: None })))
     }
 
     fn close(_: Node) {}
@@ -174,12 +177,22 @@ impl vfs::Guest for Component {
         Outcome::Complete(Ok(Value::Entries(Entries { entries: Vec::new(), end: false })))
     }
 
+    fn read_directory_plus(_: Node, _: u64) -> Outcome {
+        Outcome::Complete(Ok(Value::EntriesPlus(EntriesPlus { entries: Vec::new(), end: false })))
+    }
+
     fn sync(_: Node, _: bool) -> Outcome {
         NOT_THERE
     }
 
     fn stat_at(_: Node, _: String, _: bool) -> Outcome {
         NOT_THERE
+    }
+
+    fn look_up_at(_: Node, _: String, _: bool) -> Outcome {
+        // More names than any path has.
+        let passed = Some(vec![qid(); 10_000]);
+        Outcome::Complete(Ok(Value::LookedUp(LookedUp { passed, attributes: None })))
     }
 
     fn identify_at(_: Node, _: String, _: bool) -> Outcome {
