@@ -92,6 +92,22 @@ impl<'a> Payload<'a> {
         copied
     }
 
+    /// Copies from its front to that of `into`, as many bytes as both have, and tells how many.
+    pub fn copy_to_payload(&self, into: &Payload<'_>) -> usize {
+        let mut copied = 0;
+        for piece in &self.pieces {
+            let mut taken = 0;
+            for space in &into.part(copied, piece.len()).pieces {
+                if let Ok(piece) = piece.subslice(taken, space.len()) {
+                    piece.copy_to_volatile_slice(*space);
+                    taken += space.len();
+                }
+            }
+            copied += taken;
+        }
+        copied
+    }
+
     /// Reads from a file at `offset` into the front of it (`preadv`).
     ///
     /// # Errors

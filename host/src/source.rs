@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
 #[cfg(feature = "mount")]
-use crate::mount::{self, Mount, MountOptions};
+use crate::mount::{self, Mount, MountOptions, Relay};
 use crate::{
     backend::{Backend, DirBackend, DirOptions, MemBackend},
     listener::Address,
@@ -75,8 +75,18 @@ pub enum OpenError {
         /// What went wrong.
         reason: String,
     },
-    /// What can't be served to others.
-    #[error("{0} is served by another server already; 'serve' takes dir:PATH or mem:")]
+    /// A server elsewhere, to be served again.
+    #[error("{source_text} cannot be relayed: {reason}")]
+    Relay {
+        /// The source, as it was written.
+        source_text: String,
+        /// What went wrong.
+        reason: String,
+    },
+    /// What is not in this process, and takes a relay ([`Source::relay`]) to be served.
+    #[error(
+        "{0} is another server's, and this 'ninering' was built without relays (feature 'mount'): it serves dir:PATH and mem:"
+    )]
     NotServable(String),
 }
 
@@ -101,6 +111,29 @@ impl Source {
         }
     }
 
+    /// Is it another server's?
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Remote { .. })
+    }
+
+    /// Connects to the server, to offer what it exports once more. Must be called in a tokio runtime with threads of its own.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or refuses; or the source is in this process, and needs no relay.
+    #[cfg(feature = "mount")]
+    pub async fn relay(&self, mut options: MountOptions) -> Result<Relay, OpenError> {
+        let Self::Remote { address, aname, uid } = self else {
+            return Err(OpenError::Relay {
+                source_text: self.to_string(),
+                reason: "it is in this process, and served as it is".into(),
+            });
+        };
+        options.aname.clone_from(aname);
+        options.uid = uid.or(options.uid);
+        let relay = Relay::connect(address.clone(), options, *uid).await;
+        relay.map_err(|error| OpenError::Relay { source_text: self.to_string(), reason: reason_of(error) })
+    }
+
     /// Mounts it.
     ///
     /// # Errors
@@ -118,13 +151,16 @@ impl Source {
                 Mount::remote(address.clone(), options).await
             }
         };
-        mounted.map_err(|error| {
-            let reason = match error {
-                mount::Error::Broken(reason) => reason.to_string(),
-                mount::Error::Errno(errno) => errno.to_string(),
-            };
-            OpenError::Mount { source_text: self.to_string(), reason }
-        })
+        mounted.map_err(|error| OpenError::Mount { source_text: self.to_string(), reason: reason_of(error) })
+    }
+}
+
+/// Why there is no mount, in its own words.
+#[cfg(feature = "mount")]
+fn reason_of(error: mount::Error) -> String {
+    match error {
+        mount::Error::Broken(reason) => reason.to_string(),
+        mount::Error::Errno(errno) => errno.to_string(),
     }
 }
 

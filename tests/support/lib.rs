@@ -1,5 +1,7 @@
 //! What the whole-system tests share: the `ninering` command, the guest programs, servers, scratch directories.
 
+mod restarting;
+
 use std::{
     env,
     io::{BufRead, BufReader, Read},
@@ -9,6 +11,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+pub use self::restarting::Restarting;
 
 /// How long a command may take before the test that waits for it fails. Nothing here depends on how fast it is.
 const PATIENCE: Duration = Duration::from_secs(900);

@@ -48,6 +48,11 @@ pub trait Backend: Send + Sync + 'static {
     fn never_waits(&self) -> bool {
         false
     }
+
+    /// Does every call here wait, for another machine? Then a server makes none on a thread that reads requests.
+    fn always_waits(&self) -> bool {
+        false
+    }
 }
 
 /// A file, of whatever type.
@@ -65,6 +70,11 @@ pub trait Node: Any + Send + Sync {
         false
     }
 
+    /// Does all that is done with this file wait, for another machine? [`Backend::always_waits`].
+    fn always_waits(&self) -> bool {
+        false
+    }
+
     /// The entry `name` of this directory; a symbolic link itself, not what it leads to.
     fn lookup(&self, name: Name<'_>) -> Result<NodeRef, Errno> {
         Err(Errno::ENOTDIR)
@@ -77,7 +87,7 @@ pub trait Node: Any + Send + Sync {
     }
 
     /// The directory that this node was reached from; `None` for an export's root.
-    fn parent(&self) -> Option<NodeRef>;
+    fn parent(&self) -> Result<Option<NodeRef>, Errno>;
 
     /// A directory that this file is in now, and its name there, whatever it was renamed to since it was reached.
     ///
@@ -132,9 +142,19 @@ pub trait Node: Any + Send + Sync {
         Err(Errno::ENOTDIR)
     }
 
+    /// As [`Self::rename`], of this file by whatever name it has now; `None` where a filesystem has to be told the name.
+    fn rename_itself(&self, new_directory: &dyn Node, new_name: Name<'_>) -> Option<Result<(), Errno>> {
+        None
+    }
+
     /// Removes `name` from this directory: a directory where `directory` says so, anything else where not.
     fn unlink(&self, name: Name<'_>, directory: bool) -> Result<(), Errno> {
         Err(Errno::ENOTDIR)
+    }
+
+    /// As [`Self::unlink`], of this file by whatever name it has now; `None` where a filesystem has to be told the name.
+    fn remove_itself(&self) -> Option<Result<(), Errno>> {
+        None
     }
 
     /// The value of the extended attribute `name`: all of it, as it was at one moment.

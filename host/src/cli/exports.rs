@@ -4,6 +4,7 @@ use std::{collections::HashSet, fmt, str::FromStr, sync::Arc};
 
 use anyhow::Context;
 use ninering::{
+    backend::Backend,
     server::{Export, ExportError, IdMapError, IdRange, Identity, Server, ServerOptions, Squash, Terms},
     source::{Source, SourceError},
 };
@@ -12,7 +13,8 @@ use ninering::{
 pub(super) const HELP: &str = "\
 EXPORTS
 SOURCE is what clients get that ask for no aname, or for one that no other export has; behind a
-dir:PATH, an aname is a directory below it. --export offers more, each as NAME=SOURCE and, after
+dir:PATH, an aname is a directory below it; behind another server's address, it is below the aname
+there. --export offers more, each as NAME=SOURCE and, after
 commas, options that it has in place of those for all exports, by the same names:
   ro                                        let nobody change anything
   identity=WHO  squash=WHO  checks=WHO  anon=UID:GID
@@ -27,10 +29,19 @@ is who it says it is, root too, unless --identity peer, --squash or --allow say 
 --checks client, the client's word is taken for its users' permissions too.
 Run by anybody else, everything is done as that user.";
 
+/// Explains what it is to relay, below the options.
+#[cfg(feature = "mount")]
+pub(super) const RELAYS: &str = "\
+RELAYS
+A SOURCE at tcp:// or unix:// is another 9P2000.L server's, which is served again. All clients share
+one connection to it. Who attaches here is attached there, by the same name and number, and it is
+that server that checks permissions; it trusts this one as it would any client. With ?uid=NUMBER
+behind the address, all are attached as that user; with --identity process, as who runs this.";
+
 /// Exports, and the terms of those that have none of their own.
 #[derive(clap::Args)]
 pub(super) struct ExportArguments {
-    /// What to serve: dir:PATH or mem:
+    /// What to serve: dir:PATH, mem:, or another server's export, tcp://HOST:PORT/ANAME or unix:///SOCKET?aname=ANAME
     #[arg(required_unless_present = "exports")]
     source: Option<Source>,
     /// Serve SOURCE too, to clients that ask for the aname NAME (see below). Can be given several times.
@@ -61,6 +72,9 @@ pub(super) struct ExportArguments {
     /// Who checks permissions: this server, or the client, whom it then believes. For clients with users of their own.
     #[arg(long, value_name = "WHO", default_value = "server")]
     checks: ChecksArgument,
+    #[cfg(feature = "mount")]
+    #[command(flatten)]
+    relaying: super::relaying::RelayArguments,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -191,20 +205,38 @@ fn setting(text: &str) -> Result<Option<Setting>, ExportArgumentError> {
 
 impl ExportArguments {
     /// A server of them all.
-    pub(super) fn server(&self, options: ServerOptions) -> anyhow::Result<Arc<Server>> {
-        let options = ServerOptions { read_only: options.read_only || self.read_only, ..options };
+    pub(super) async fn server(&self, options: ServerOptions) -> anyhow::Result<Arc<Server>> {
+        let mut options = ServerOptions { read_only: options.read_only || self.read_only, ..options };
         let mut exports = Vec::new();
         if let Some(source) = &self.source {
-            exports.push(Export::new(source.backend()?, self.terms("", &[])?));
+            let terms = self.terms(source, "", &[])?;
+            exports.push(Export::new(self.backend(source, &mut options.max_msize).await?, terms));
         }
         for ExportArgument { name, source, settings } in &self.exports {
-            let terms = self.terms(name, settings).with_context(|| format!("the export '{name}'"))?;
-            exports.push(Export::new(source.backend()?, terms));
+            let terms = self.terms(source, name, settings).with_context(|| format!("the export '{name}'"))?;
+            exports.push(Export::new(self.backend(source, &mut options.max_msize).await?, terms));
         }
         Server::with_exports(exports, options).map_err(|error| match error {
             ExportError::Switch(reason) => anyhow::anyhow!("{reason} (--identity process serves all as who runs this)"),
             other => other.into(),
         })
+    }
+
+    /// What is served of a source. Where that is another server's, `msize` becomes what that agrees to, if it is less.
+    #[cfg(feature = "mount")]
+    async fn backend(&self, source: &Source, msize: &mut u32) -> anyhow::Result<Arc<dyn Backend>> {
+        if !source.is_remote() {
+            return Ok(source.backend()?);
+        }
+        let relay = self.relaying.relay(source, *msize).await?;
+        *msize = relay.msize().min(*msize);
+        Ok(relay)
+    }
+
+    #[cfg(not(feature = "mount"))]
+    #[expect(clippy::unused_async, reason = "with the feature, it connects")]
+    async fn backend(&self, source: &Source, _msize: &mut u32) -> anyhow::Result<Arc<dyn Backend>> {
+        Ok(source.backend()?)
     }
 
     /// Does any export take who is at the other end of a Unix socket for its user?
@@ -215,7 +247,7 @@ impl ExportArguments {
     }
 
     /// What all exports have in common, and what `settings` say instead.
-    fn terms(&self, name: &str, settings: &[Setting]) -> Result<Terms, IdMapError> {
+    fn terms(&self, source: &Source, name: &str, settings: &[Setting]) -> Result<Terms, IdMapError> {
         // Of what can be said several times, the own settings take the place of all the common ones.
         let own = |is: fn(&Setting) -> bool| settings.iter().any(is);
         let common = |is: fn(&Setting) -> bool, common: Vec<Setting>| if own(is) { Vec::new() } else { common };
@@ -236,7 +268,8 @@ impl ExportArguments {
         all.extend_from_slice(settings);
 
         let is_root = rustix::process::geteuid().is_root();
-        let identity = if is_root { Identity::User } else { Identity::Process };
+        // Another server does its requests as users, whoever relays them.
+        let identity = if is_root || source.is_remote() { Identity::User } else { Identity::Process };
         let mut terms = Terms { name: name.into(), identity, ..Terms::default() };
         for setting in all {
             match setting {
@@ -342,9 +375,9 @@ mod tests {
         ]);
         let terms = |index: usize| {
             let export = &arguments.exports[index];
-            arguments.terms(&export.name, &export.settings).expect("well formed terms")
+            arguments.terms(&export.source, &export.name, &export.settings).expect("well formed terms")
         };
-        let common = arguments.terms("", &[]).expect("well formed terms");
+        let common = arguments.terms(&Source::Memory, "", &[]).expect("well formed terms");
         assert_eq!((common.squash, common.identity, common.read_only), (Squash::Root, Identity::Process, false));
         assert_eq!(common.allowed, Some([1, 2].into()));
         let (a, b) = (terms(0), terms(1));
@@ -358,11 +391,14 @@ mod tests {
 
     #[test]
     fn exports_that_contradict_are_refused() {
-        let error =
-            |arguments: &[&str]| format!("{:#}", parse(arguments).server(ServerOptions::default()).err().unwrap());
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+        let error = |arguments: &[&str]| {
+            let served = runtime.block_on(parse(arguments).server(ServerOptions::default()));
+            format!("{:#}", served.err().expect("a refusal"))
+        };
         assert!(error(&["--export=a=mem:", "--export=/a/=mem:"]).contains("'a'"));
         assert!(error(&["mem:", "--export=/=mem:"]).contains("two exports"));
         assert!(error(&["mem:", "--users=1:1:2", "--users=2:5:1"]).contains("2:5:1"));
-        assert!(error(&["tcp://h:1"]).contains("'serve' takes"));
+        assert!(error(&["unix:///nowhere/at/all"]).contains("unix:///nowhere/at/all"));
     }
 }

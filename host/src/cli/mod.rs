@@ -10,6 +10,8 @@ mod metrics;
 mod mounting;
 mod observing;
 #[cfg(feature = "mount")]
+mod relaying;
+#[cfg(feature = "mount")]
 mod run;
 mod serve;
 mod stat;

@@ -26,7 +26,7 @@ const OTHER_THREADS: usize = 8;
 
 /// Serve files over 9P to Linux's own client, to virtual machines, to other Ninering hosts.
 #[derive(clap::Args)]
-#[command(after_help = format!("{LISTENING}\n\n{}", exports::HELP))]
+#[command(after_help = help())]
 pub(super) struct Arguments {
     #[command(flatten)]
     exports: ExportArguments,
@@ -99,6 +99,17 @@ Mount it on Linux with
 SIGTERM or SIGINT ends it: no more requests are read, those under way are answered (--drain-time).
 A second one ends it at once.";
 
+/// What is below the options.
+fn help() -> String {
+    let topics = [
+        LISTENING,
+        exports::HELP,
+        #[cfg(feature = "mount")]
+        exports::RELAYS,
+    ];
+    topics.join("\n\n")
+}
+
 pub(super) fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let addresses = arguments.addresses()?;
     let descriptors = raise_descriptor_limit();
@@ -107,12 +118,12 @@ pub(super) fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let dialects = arguments.dialects.iter().copied().collect();
     let mut options = ServerOptions { dialects, observers: observing.observers.clone(), ..ServerOptions::default() };
     arguments.limits.apply_to(&mut options, descriptors);
-    let server = arguments.exports.server(options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(resources.limits().requests.saturating_add(OTHER_THREADS))
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(async {
+        let server = arguments.exports.server(options).await?;
         let mut listeners = Vec::new();
         for address in &addresses {
             let listener = Listener::bind(address).await.and_then(|listener| listener.sharing(&resources));

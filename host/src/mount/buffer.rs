@@ -135,6 +135,16 @@ impl Buffer {
         self.payload().part(at, bytes.len()).copy_to(bytes)
     }
 
+    /// Copies its first bytes to the front of `into`, as many as there is space for.
+    pub(crate) fn copy_to(&self, into: &Payload<'_>) {
+        self.payload().copy_to_payload(into);
+    }
+
+    /// Copies to its front what `from` has, as much as there is space for.
+    pub(crate) fn copy_from(&self, from: &Payload<'_>) {
+        from.copy_to_payload(&self.payload());
+    }
+
     /// The bytes, where they lie; the buffer goes back to the mount when the last clone is dropped.
     pub fn into_bytes(self) -> Bytes {
         Bytes::from_owner(Frozen(self))

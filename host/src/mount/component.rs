@@ -40,16 +40,18 @@ mod bindings {
     });
 }
 
+pub(crate) use self::bindings::exports::ninering::fs::client;
+pub(super) use self::bindings::{
+    MountComponent,
+    exports::ninering::fs::vfs,
+    ninering::fs::{memory, types},
+};
 use self::bindings::{
-    MountComponent, MountComponentPre,
+    MountComponentPre,
     ninering::fs::{
         memory::MemoryError,
         virtqueue::{self, QueueError, Returned, Submitted, UsedChain},
     },
-};
-pub(super) use self::bindings::{
-    exports::ninering::fs::vfs,
-    ninering::fs::{memory, types},
 };
 
 /// The client and iter components, composed: built from `components/` by the build script.

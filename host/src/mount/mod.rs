@@ -13,8 +13,10 @@
 
 mod buffer;
 pub mod cache;
+mod calls;
 mod component;
 mod handle;
+mod relay;
 mod write_behind;
 
 use std::{
@@ -43,11 +45,13 @@ pub use self::{
         vfs::{Entries, EntriesPlus, EntryPlus, OpenFlags},
     },
     handle::Handle,
+    relay::Relay,
     write_behind::Writer,
 };
 use self::{
     buffer::BufferPool,
-    component::{Guest, QueueHandle, RegionHandle, Sandbox, Template, memory::Extent, vfs},
+    calls::{Begun, Yield},
+    component::{Guest, MountComponent, QueueHandle, RegionHandle, Sandbox, Template, client, memory::Extent, vfs},
 };
 use crate::{
     device::{Device, local::LocalDevice, remote::RemoteDevice},
@@ -198,14 +202,16 @@ struct State {
 struct Life {
     sandbox: Sandbox,
     pool: Arc<BufferPool>,
-    pending: HashMap<u32, Pending>,
+    pending: HashMap<u32, Pending<vfs::Value>>,
+    /// The same of 9P calls.
+    calls: HashMap<u32, Pending<client::RMessage>>,
     /// Buffers of operations that ended before the device was done with their memory.
     retired: Vec<Buffer>,
 }
 
 /// An operation under way.
-struct Pending {
-    reply: oneshot::Sender<(Result<vfs::Value>, Buffers)>,
+struct Pending<T> {
+    reply: oneshot::Sender<(Result<T>, Buffers)>,
     buffers: Buffers,
 }
 
@@ -376,7 +382,13 @@ impl Mount {
         let leases = Leases::new(Arc::clone(&region), options.region_size / 4);
         let guest = Guest::new(&template, Arc::clone(&region), leases, driver, device(queue)?, options.client_memory);
         let sandbox = Sandbox::new(&template, guest).map_err(|error| cannot("the client cannot be started", &error))?;
-        let life = Life { sandbox, pool: BufferPool::new(region), pending: HashMap::new(), retired: Vec::new() };
+        let life = Life {
+            sandbox,
+            pool: BufferPool::new(region),
+            pending: HashMap::new(),
+            calls: HashMap::new(),
+            retired: Vec::new(),
+        };
         {
             let mut state = self.0.state.lock();
             state.bury(Arc::from("the mount was restarted"));
@@ -393,7 +405,8 @@ impl Mount {
             immediate: local,
         };
         let submitted = self.submit(None, Buffers::new(), |exports, store, _| {
-            exports.call_start(store, Resource::<RegionHandle>::new_own(0), Resource::<QueueHandle>::new_own(0), &start)
+            let (region, queue) = (Resource::<RegionHandle>::new_own(0), Resource::<QueueHandle>::new_own(0));
+            exports.ninering_fs_vfs().call_start(store, region, queue, &start).map(Begun::from)
         });
         Ok(submitted)
     }
@@ -407,11 +420,13 @@ impl Mount {
         buffers: Buffers,
         call: impl FnOnce(&vfs::Guest, &mut Store<Guest>, &[Extent]) -> wasmtime::Result<vfs::Outcome>,
     ) -> Completion {
-        let submitted = self.submit(incarnation, buffers, call);
+        let submitted = self.submit(incarnation, buffers, |exports, store, extents| {
+            call(exports.ninering_fs_vfs(), store, extents).map(Begun::from)
+        });
         self.outcome(submitted).await
     }
 
-    async fn outcome(&self, submitted: Submitted) -> Completion {
+    async fn outcome<T>(&self, submitted: Submitted<T>) -> Completion<T> {
         let (reply, incarnation) = match submitted {
             Submitted::Complete(completion) => return completion,
             Submitted::Pending(reply, incarnation) => (reply, incarnation),
@@ -434,12 +449,12 @@ impl Mount {
     }
 
     /// Calls the client. Whatever it does, this returns: with the outcome, or with where the outcome will come.
-    fn submit(
+    fn submit<T: Yield>(
         &self,
         incarnation: Option<u32>,
         buffers: Buffers,
-        call: impl FnOnce(&vfs::Guest, &mut Store<Guest>, &[Extent]) -> wasmtime::Result<vfs::Outcome>,
-    ) -> Submitted {
+        call: impl FnOnce(&MountComponent, &mut Store<Guest>, &[Extent]) -> wasmtime::Result<Begun<T>>,
+    ) -> Submitted<T> {
         let mut state = self.0.state.lock();
         let current = state.incarnation;
         let life = match &mut state.life {
@@ -463,14 +478,14 @@ impl Mount {
             extents.push(buffer.extent().into());
         }
         life.sandbox.begin_call();
-        match call(life.sandbox.exports.ninering_fs_vfs(), &mut life.sandbox.store, &extents) {
-            Ok(vfs::Outcome::Complete(outcome)) => {
+        match call(&life.sandbox.exports, &mut life.sandbox.store, &extents) {
+            Ok(Begun::Complete(outcome)) => {
                 let buffers = life.take_back(buffers);
                 Submitted::Complete((state.judge(outcome), buffers, current))
             }
-            Ok(vfs::Outcome::Pending(token)) => {
+            Ok(Begun::Pending(token)) => {
                 let (reply, receiver) = oneshot::channel();
-                life.pending.insert(token, Pending { reply, buffers });
+                T::pending(life).insert(token, Pending { reply, buffers });
                 Submitted::Pending(receiver, current)
             }
             Err(trap) => Submitted::Complete((Err(state.trapped(&trap)), Buffers::new(), current)),
@@ -526,12 +541,13 @@ impl Shared {
                 }
             }
         }
+        state.reap_calls();
     }
 }
 
 impl State {
     /// What an operation's outcome means to the caller; a broken session breaks the mount.
-    fn judge(&mut self, outcome: std::result::Result<vfs::Value, vfs::Error>) -> Result<vfs::Value> {
+    fn judge<T>(&mut self, outcome: std::result::Result<T, vfs::Error>) -> Result<T> {
         match outcome {
             Ok(value) => Ok(value),
             Err(vfs::Error::Errno(errno)) => Err(Error::Errno(Errno(errno))),
@@ -562,6 +578,9 @@ impl State {
         life.sandbox.store.data_mut().device.close();
         for (_, pending) in life.pending.drain() {
             // Who does not wait any more does not mind.
+            let _ = pending.reply.send((Err(Error::Broken(Arc::clone(&reason))), Buffers::new()));
+        }
+        for (_, pending) in life.calls.drain() {
             let _ = pending.reply.send((Err(Error::Broken(Arc::clone(&reason))), Buffers::new()));
         }
         self.life = Err(reason);
@@ -624,12 +643,19 @@ impl Statistics {
 }
 
 /// An operation's outcome, its buffers (unless the device may still use them), and the life it belonged to.
-type Completion = (Result<vfs::Value>, Buffers, u32);
+type Completion<T = vfs::Value> = (Result<T>, Buffers, u32);
 
 /// What became of a submission.
-enum Submitted {
+enum Submitted<T = vfs::Value> {
     /// It is done.
-    Complete(Completion),
+    Complete(Completion<T>),
     /// It will be, in this life.
-    Pending(oneshot::Receiver<(Result<vfs::Value>, Buffers)>, u32),
+    Pending(oneshot::Receiver<(Result<T>, Buffers)>, u32),
+}
+
+impl<T> Submitted<T> {
+    /// Is there nothing to wait for?
+    fn is_complete(&self) -> bool {
+        matches!(self, Self::Complete(_))
+    }
 }

@@ -100,6 +100,10 @@ impl Session {
     pub(super) fn rename(&self, request: &Request, fid: u32, dfid: u32, name: &[u8]) -> Result<usize, Errno> {
         let new_name = Name::new(name)?;
         let (fid, directory) = self.two_fids(request, fid, dfid)?;
+        if let Some(renamed) = fid.node.rename_itself(&*directory.node, new_name) {
+            renamed?;
+            return request.answer(&Rmessage::Rrename {});
+        }
         let place = place_of(&fid)?;
         place.directory.rename(Name::new(&place.name)?, &*directory.node, new_name)?;
         let moved = Place { directory: Arc::clone(&directory.node), name: SmallVec::from_slice(&new_name) };
@@ -143,6 +147,9 @@ pub(super) fn check_target(target: &[u8]) -> Result<(), Errno> {
 
 /// Removes the file that a fid stands for, by the name that it was walked by ([`place_of`]).
 pub(super) fn remove(fid: &Fid) -> Result<(), Errno> {
+    if let Some(removed) = fid.node.remove_itself() {
+        return removed;
+    }
     let place = place_of(fid)?;
     place.directory.unlink(Name::new(&place.name)?, fid.node.qid().kind.is_dir())
 }

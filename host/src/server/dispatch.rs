@@ -1,7 +1,5 @@
 //! Which function answers which message.
 
-use std::sync::Arc;
-
 use ninering_wire::{Errno, Rmessage, Tmessage, lopen};
 
 use super::{Session, fid::Fid, request::Request, xattr::XattrFid};
@@ -63,17 +61,24 @@ pub(super) fn dispatch(session: &Session, request: &Request, message: &Tmessage<
 ///
 /// A `Tread` finds out itself.
 fn may_wait(session: &Session, message: &Tmessage<'_>) -> bool {
+    let always = |fid| session.fids.get(fid).is_ok_and(|fid| fid.node.always_waits());
     let fid = match *message {
+        Tmessage::Tattach { .. } => return session.attach_waits(),
+        Tmessage::Twalk { fid, .. }
+        | Tmessage::Tgetattr { fid, .. }
+        | Tmessage::Tstatfs { fid }
+        | Tmessage::Treadlink { fid } => return always(fid),
+        Tmessage::Tlopen { fid, flags } if flags & lopen::TRUNC == 0 => return always(fid),
         Tmessage::Tvisit { fid, message, .. } => {
             // Its fid is the one that this makes, if any.
             match message.decode() {
                 Ok(inner) if file_that_is_waited_for(&inner).is_some() => fid,
-                _ => return false,
+                _ => return always(fid),
             }
         }
         Tmessage::Tclunk { fid } => {
-            let sets_xattr = |fid: Arc<Fid>| fid.xattr().is_some_and(XattrFid::is_incoming) && !fid.node.never_waits();
-            return session.fids.get_any(fid).is_ok_and(sets_xattr);
+            let changes = |fid: &Fid| fid.xattr().is_some_and(XattrFid::is_incoming) || fid.removes_on_clunk();
+            return session.fids.get_any(fid).is_ok_and(|fid| changes(&fid) && !fid.node.never_waits());
         }
         _ => match file_that_is_waited_for(message) {
             Some(fid) => fid,

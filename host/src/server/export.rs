@@ -240,6 +240,11 @@ impl Exports {
         export.attach(&self.users, claim, if export.terms.name.is_empty() { aname } else { rest })
     }
 
+    /// Does an attach wait for another machine, with some backend?
+    pub(super) fn attach_waits(&self) -> bool {
+        self.exports.iter().any(|export| export.backend.always_waits())
+    }
+
     /// Does no backend ever wait for anything slower than memory?
     pub(super) fn never_wait(&self) -> bool {
         self.exports.iter().all(|export| export.backend.never_waits())

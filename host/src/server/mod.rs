@@ -148,6 +148,11 @@ impl Server {
         &self.options
     }
 
+    /// May an attach wait for another machine?
+    fn attach_waits(&self) -> bool {
+        self.exports.attach_waits()
+    }
+
     /// Does no request ever wait for anything slower than memory?
     pub fn never_waits(&self) -> bool {
         self.exports.never_wait()

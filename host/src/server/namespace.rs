@@ -151,7 +151,7 @@ fn step(node: &NodeRef, name: &[u8]) -> Result<NodeRef, Errno> {
     if name != b".." {
         node.lookup(Name::new(name)?)
     } else if node.qid().kind.is_dir() {
-        Ok(node.parent().unwrap_or_else(|| Arc::clone(node)))
+        Ok(node.parent()?.unwrap_or_else(|| Arc::clone(node)))
     } else {
         Err(Errno::ENOTDIR)
     }

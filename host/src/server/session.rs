@@ -369,6 +369,11 @@ impl Session {
         (limit, Dialect::ALL[usize::from(outline as u8) % Dialect::ALL.len()])
     }
 
+    /// May an attach wait for another machine?
+    pub(super) fn attach_waits(&self) -> bool {
+        self.server.attach_waits()
+    }
+
     /// Who is at the other end of its connection.
     pub fn peer(&self) -> &Peer {
         &self.peer

@@ -116,8 +116,8 @@ impl Node for File {
         Ok(Arc::new(Self { gate: self.gate.clone(), name: name.to_vec() }))
     }
 
-    fn parent(&self) -> Option<NodeRef> {
-        None
+    fn parent(&self) -> Result<Option<NodeRef>, Errno> {
+        Ok(None)
     }
 
     fn attributes(&self, _request_mask: u64) -> Result<Attributes, Errno> {

@@ -217,14 +217,14 @@ impl Node for DirNode {
         Ok(self.entry(name)?)
     }
 
-    fn parent(&self) -> Option<NodeRef> {
-        let remembered = self.parent.clone()?;
+    fn parent(&self) -> Result<Option<NodeRef>, Errno> {
+        let Some(remembered) = self.parent.clone() else { return Ok(None) };
         if self.export.has_moved()
             && let Ok((directory, _)) = self.find_place()
         {
-            return Some(directory);
+            return Ok(Some(directory));
         }
-        Some(remembered)
+        Ok(Some(remembered))
     }
 
     fn locate(&self) -> Result<(NodeRef, Vec<u8>), Errno> {

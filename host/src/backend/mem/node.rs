@@ -120,8 +120,8 @@ impl Node for MemNode {
     }
 
     /// The directory that it is in, and not only was when it was reached.
-    fn parent(&self) -> Option<NodeRef> {
-        self.inode.parent().map(|parent| Self::shared(parent, self.actor.clone()))
+    fn parent(&self) -> Result<Option<NodeRef>, Errno> {
+        Ok(self.inode.parent().map(|parent| Self::shared(parent, self.actor.clone())))
     }
 
     fn locate(&self) -> Result<(NodeRef, Vec<u8>), Errno> {
