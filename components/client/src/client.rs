@@ -2,10 +2,13 @@
 //!
 //! The fids are the caller's, from [`FIRST_FOREIGN_FID`] up, so that they never meet those of [`vfs`](crate::vfs).
 
-use ninering_wire::{Attributes, Errno, NOFID, Names, Qid, Rmessage, SetAttributes, Statfs, Str, Tmessage, getattr};
+use ninering_wire::{
+    Attributes, Errno, LockStatus, NOFID, Names, Qid, Rmessage, SetAttributes, Statfs, Str, Tmessage, getattr,
+};
 
 use crate::{
     error::Error,
+    lock::FileLock,
     ring::{Direction, Ring},
     session::{Cleanup, FIRST_FOREIGN_FID, Session, no_payload},
     transfer::{Entry, Io},
@@ -28,17 +31,23 @@ pub struct Tio<I> {
 #[allow(missing_docs, reason = "the variants and fields are named and explained in the protocol's description")]
 #[derive(Debug)]
 pub enum Request<I> {
-    Attach { fid: u32, uname: String, aname: String, n_uname: u32 },
+    Auth { afid: u32, uname: String, aname: String, n_uname: u32 },
+    Attach { fid: u32, afid: Option<u32>, uname: String, aname: String, n_uname: u32 },
     Walk { fid: u32, newfid: u32, names: Vec<Vec<u8>> },
     Lopen { fid: u32, flags: u32 },
     Lcreate { fid: u32, name: Vec<u8>, flags: u32, mode: u32, gid: u32 },
     Symlink { fid: u32, name: Vec<u8>, target: Vec<u8>, gid: u32 },
+    Mknod { fid: u32, name: Vec<u8>, mode: u32, major: u32, minor: u32, gid: u32 },
     Rename { fid: u32, dfid: u32, name: Vec<u8> },
     Readlink { fid: u32 },
     Getattr { fid: u32 },
     Setattr { fid: u32, changes: SetAttributes },
+    Xattrwalk { fid: u32, newfid: u32, name: Vec<u8> },
+    Xattrcreate { fid: u32, name: Vec<u8>, size: u64, flags: u32 },
     Readdir { fid: u32, offset: u64, count: u32 },
     Fsync { fid: u32, data_only: bool },
+    Lock { fid: u32, lock: FileLock, flags: u32 },
+    Getlock { fid: u32, lock: FileLock },
     Link { dfid: u32, fid: u32, name: Vec<u8> },
     Mkdir { dfid: u32, name: Vec<u8>, mode: u32, gid: u32 },
     Renameat { olddirfid: u32, oldname: Vec<u8>, newdirfid: u32, newname: Vec<u8> },
@@ -55,7 +64,7 @@ pub enum Request<I> {
 pub enum Reply {
     /// Of those that say nothing more.
     Done,
-    /// Of attach, symlink and mkdir.
+    /// Of auth, attach, symlink, mknod and mkdir.
     Qid(Qid),
     /// Of walk: one for each name that could be walked.
     Qids(Vec<Qid>),
@@ -65,6 +74,12 @@ pub enum Reply {
     Target(Vec<u8>),
     /// Of getattr.
     Attributes(Attributes),
+    /// Of xattrwalk: the bytes of the value.
+    Size(u64),
+    /// Of lock.
+    LockStatus(LockStatus),
+    /// Of getlock: a lock that is in the way, or of the kind [`Unlock`](ninering_wire::LockType::Unlock) where there is none.
+    Lock(FileLock),
     /// Of readdir.
     Entries {
         /// As the server has them, `.` and `..` among them.
@@ -108,9 +123,14 @@ impl<I> Request<I> {
     /// The message.
     fn message(&self) -> Result<Tmessage<'_>, Errno> {
         Ok(match self {
-            &Self::Attach { fid, ref uname, ref aname, n_uname } => {
+            &Self::Auth { afid, ref uname, ref aname, n_uname } => {
                 let (uname, aname) = (uname.as_str().into(), aname.as_str().into());
-                Tmessage::Tattach { fid: foreign(fid)?, afid: NOFID, uname, aname, n_uname }
+                Tmessage::Tauth { afid: foreign(afid)?, uname, aname, n_uname }
+            }
+            &Self::Attach { fid, afid, ref uname, ref aname, n_uname } => {
+                let (uname, aname) = (uname.as_str().into(), aname.as_str().into());
+                let afid = afid.map_or(Ok(NOFID), foreign)?;
+                Tmessage::Tattach { fid: foreign(fid)?, afid, uname, aname, n_uname }
             }
             &Self::Walk { fid, newfid, ref names } => {
                 let names = Names::collect(names.iter().map(|name| Str(name))).map_err(|_| Errno::EINVAL)?;
@@ -123,12 +143,27 @@ impl<I> Request<I> {
             &Self::Symlink { fid, ref name, ref target, gid } => {
                 Tmessage::Tsymlink { fid: foreign(fid)?, name: Str(name), target: Str(target), gid }
             }
+            &Self::Mknod { fid, ref name, mode, major, minor, gid } => {
+                Tmessage::Tmknod { fid: foreign(fid)?, name: Str(name), mode, major, minor, gid }
+            }
             &Self::Rename { fid, dfid, ref name } => {
                 Tmessage::Trename { fid: foreign(fid)?, dfid: foreign(dfid)?, name: Str(name) }
             }
             &Self::Readlink { fid } => Tmessage::Treadlink { fid: foreign(fid)? },
             &Self::Getattr { fid } => Tmessage::Tgetattr { fid: foreign(fid)?, request_mask: getattr::BASIC },
             &Self::Setattr { fid, changes } => Tmessage::Tsetattr { fid: foreign(fid)?, attributes: changes },
+            &Self::Xattrwalk { fid, newfid, ref name } => {
+                Tmessage::Txattrwalk { fid: foreign(fid)?, newfid: foreign(newfid)?, name: Str(name) }
+            }
+            &Self::Xattrcreate { fid, ref name, size, flags } => {
+                Tmessage::Txattrcreate { fid: foreign(fid)?, name: Str(name), size, flags }
+            }
+            &Self::Lock { fid, ref lock, flags } => {
+                let FileLock { kind, start, length, proc_id, ref client_id } = *lock;
+                let client_id = Str(client_id);
+                Tmessage::Tlock { fid: foreign(fid)?, kind, flags, start, length, proc_id, client_id }
+            }
+            &Self::Getlock { fid, ref lock } => Tmessage::Tgetlock { fid: foreign(fid)?, lock: lock.as_wire() },
             &Self::Fsync { fid, data_only } => Tmessage::Tfsync { fid: foreign(fid)?, datasync: data_only.into() },
             &Self::Link { dfid, fid, ref name } => {
                 Tmessage::Tlink { dfid: foreign(dfid)?, fid: foreign(fid)?, name: Str(name) }
@@ -157,13 +192,21 @@ impl<I> Request<I> {
 /// What a reply says. `None` for those that no request of this interface is answered by.
 fn reply(message: Rmessage<'_>) -> Option<Reply> {
     Some(match message {
-        Rmessage::Rattach { qid } | Rmessage::Rsymlink { qid } | Rmessage::Rmkdir { qid } => Reply::Qid(qid),
+        Rmessage::Rauth { aqid: qid }
+        | Rmessage::Rattach { qid }
+        | Rmessage::Rsymlink { qid }
+        | Rmessage::Rmknod { qid }
+        | Rmessage::Rmkdir { qid } => Reply::Qid(qid),
+        Rmessage::Rxattrwalk { size } => Reply::Size(size),
+        Rmessage::Rlock { status } => Reply::LockStatus(status),
+        Rmessage::Rgetlock { lock } => Reply::Lock(lock.into()),
         Rmessage::Rwalk { qids } => Reply::Qids(qids.to_vec()),
         Rmessage::Rlopen { qid, iounit } | Rmessage::Rlcreate { qid, iounit } => Reply::Opened(qid, iounit),
         Rmessage::Rreadlink { target } => Reply::Target(target.to_vec()),
         Rmessage::Rgetattr { attributes } => Reply::Attributes(attributes),
         Rmessage::Rstatfs { statfs } => Reply::Statistics(statfs),
         Rmessage::Rrename {}
+        | Rmessage::Rxattrcreate {}
         | Rmessage::Rsetattr {}
         | Rmessage::Rfsync {}
         | Rmessage::Rlink {}

@@ -100,6 +100,17 @@ impl<R: Ring, T> Executor<R, T> {
         self.pump(true);
     }
 
+    /// Nobody wants to know any more what becomes of an operation: gives up what it waits for. It comes to its end all the
+    /// same, and is returned by [`Executor::finished`].
+    pub fn cancel(&self, task: Task) {
+        if !matches!(self.entries.borrow().get(task as usize), Some(Entry::Running(_))) {
+            return;
+        }
+        self.session.cancel(task);
+        self.poll(task);
+        self.pump(false);
+    }
+
     /// Breaks the session and ends all operations.
     pub fn abort(&self, reason: &str) {
         self.session.break_off(reason);
@@ -188,7 +199,7 @@ impl<R: Ring, T> Executor<R, T> {
             Poll::Pending => Entry::Running(operation),
             Poll::Ready(result) => {
                 drop(operation);
-                self.session.leave(task);
+                self.session.end(task);
                 if self.submitted.get() != Some(task) {
                     self.finished.borrow_mut().push_back(task);
                 }

@@ -9,6 +9,7 @@
 //! | `walk` | paths: names, `..`, symbolic links |
 //! | [`vfs`] | the filesystem calls (`fs/9p`) |
 //! | [`client`] | the 9P calls, for those who want the protocol rather than a filesystem |
+//! | [`lock`] | byte-range locks |
 //! | [`executor`] | runs operations, which are futures, as far as they come without waiting |
 //! | [`mount`] | all of it together |
 //!
@@ -21,6 +22,7 @@
 pub mod client;
 pub mod error;
 pub mod executor;
+pub mod lock;
 pub mod mount;
 pub mod ring;
 pub mod session;

@@ -8,7 +8,7 @@ use crate::{
     executor::{Executor, Task},
     ring::Ring,
     session::Session,
-    vfs::{NodeNumber, Value, Vfs},
+    vfs::{NodeNumber, Start, Value, Vfs},
 };
 
 /// How a mount is to be made.
@@ -26,6 +26,10 @@ pub struct Options {
     pub ordered: bool,
     /// It has completed all requests when it was kicked.
     pub immediate: bool,
+    /// Ask the server for authentication before attaching.
+    pub authenticate: bool,
+    /// Names this client in locks; at most [`CLIENT_ID_MAX`](crate::lock::CLIENT_ID_MAX) bytes.
+    pub client_id: String,
 }
 
 /// What became of a call.
@@ -62,10 +66,11 @@ impl<R: Ring> Mount<R> {
 
     /// Negotiates with the server and attaches. Yields the root's qid.
     pub fn start(&self, options: Options) -> Outcome<Value> {
-        let Options { aname, uname, n_uname, msize, ordered, immediate } = options;
+        let Options { aname, uname, n_uname, msize, ordered, immediate, authenticate, client_id } = options;
         self.session.set_ordered(ordered);
         self.session.set_immediate(immediate);
-        self.run(async move |vfs| vfs.start(msize, &uname, &aname, n_uname).await)
+        let start = Start { msize, uname, aname, n_uname, authenticate, client_id };
+        self.run(async move |vfs| vfs.start(start).await)
     }
 
     /// Begins one of the filesystem calls: `run(async move |vfs| vfs.stat(node).await)`.
@@ -92,6 +97,12 @@ impl<R: Ring> Mount<R> {
             Ok(Output::Vfs(_)) => unreachable!("the operation yields the other kind"),
             Err(task) => Outcome::Pending(task),
         }
+    }
+
+    /// Nobody wants to know any more what becomes of a pending call, of either interface. It still comes back: when nothing
+    /// of it is in flight any more, with what it yields if it was done by then, else with `EINTR`.
+    pub fn cancel(&self, task: Task) {
+        self.executor.cancel(task);
     }
 
     /// Forgets a node. Nobody waits for that.

@@ -450,7 +450,7 @@ fn calls_use_their_own_fids_only() {
         assert_eq!(outcome, Outcome::Complete(Err(Errno::EBADF.into())), "{fid}");
     }
     let fid = 0x8000_0000;
-    let attach = Request::Attach { fid, uname: "u".into(), aname: "/".into(), n_uname: 0 };
+    let attach = Request::Attach { fid, afid: None, uname: "u".into(), aname: "/".into(), n_uname: 0 };
     assert!(matches!(fixture.mount.call(attach), Outcome::Complete(Ok(Reply::Qid(_)))));
     let names = vec![b"file".to_vec()];
     let walk = Request::Walk { fid, newfid: fid + 1, names };

@@ -321,7 +321,7 @@ proptest! {
         let vfs = Rc::new(Vfs::new(session.clone()));
         let mounting = Executor::new(session.clone());
         let started = vfs.clone();
-        let is_started = mounting.submit(async move { started.start(8192, "", "", 0).await.is_ok() });
+        let is_started = mounting.submit(async move { started.start(ninering_client::vfs::Start { msize: 8192, ..Default::default() }).await.is_ok() });
         prop_assert_eq!(is_started, Ok(true));
         if is_ordered { ring.hold() } else { ring.shuffle(order) }
         let executor = Executor::new(session.clone());

@@ -431,8 +431,9 @@ fn an_operation_dropped_between_the_answers_to_its_requests_keeps_no_tag() {
     let executor = Executor::new(session.clone());
     let (iter, _) = ring.buffer(200_000);
     let holding = ring.clone();
+    let start = ninering_client::vfs::Start { msize: 65536, ..Default::default() };
     let outcome = executor.submit(async move {
-        vfs.start(65536, "", "", 0).await.unwrap();
+        vfs.start(start).await.unwrap();
         let Ok(Value::Opened { node, .. }) = vfs.open(0, "file".into(), READ, 0).await else { panic!("no file") };
         holding.hold();
         vfs.read(node, 0, iter, 200_000).await

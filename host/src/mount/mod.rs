@@ -403,6 +403,8 @@ impl Mount {
             msize: options.msize,
             ordered: local,
             immediate: local,
+            authenticate: false,
+            client_id: String::new(),
         };
         let submitted = self.submit(None, Buffers::new(), |exports, store, _| {
             let (region, queue) = (Resource::<RegionHandle>::new_own(0), Resource::<QueueHandle>::new_own(0));

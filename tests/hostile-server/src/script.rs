@@ -190,6 +190,7 @@ impl Flags {
             follow: !is(7),
             sync: is(8),
             data_sync: is(9),
+            attributes: false,
         }
     }
 }

@@ -39,6 +39,10 @@ impl Guest for Component {
         }
     }
 
+    fn cancel(token: u32) {
+        with_mount(|mount| mount.cancel(token));
+    }
+
     fn reap() -> Vec<wit_client::CallCompletion> {
         let completions = with_mount(Mount::reap_calls).unwrap_or_default().into_iter();
         completions.map(|(token, result)| wit_client::CallCompletion { token, outcome: reply(result) }).collect()
@@ -51,6 +55,9 @@ fn reply(result: Result<Reply, Error>) -> Result<wit_client::RMessage, wit_vfs::
         Reply::Qid(qid) => wit_client::RMessage::Qid(qid.into()),
         Reply::Qids(qids) => wit_client::RMessage::Qids(qids.into_iter().map(Into::into).collect()),
         Reply::Opened(qid, iounit) => wit_client::RMessage::Opened((qid.into(), iounit)),
+        Reply::Size(size) => wit_client::RMessage::Size(size),
+        Reply::LockStatus(status) => wit_client::RMessage::LockStatus(status.into()),
+        Reply::Lock(lock) => wit_client::RMessage::Lock(lock.into()),
         Reply::Target(target) => wit_client::RMessage::Target(target),
         Reply::Attributes(attributes) => wit_client::RMessage::Attributes(attributes.into()),
         Reply::Entries { entries, end } => wit_client::RMessage::Entries(entries_of(entries, end)),
@@ -67,9 +74,21 @@ fn request(message: wit_client::TMessage) -> Result<Request<HostIter>, Errno> {
         Tio { fid, offset, iter, bytes }
     };
     Ok(match message {
-        TMessage::Attach(wit_client::TAttach { fid, uname, aname, n_uname }) => {
-            Request::Attach { fid, uname, aname, n_uname }
+        TMessage::Auth(wit_client::TAuth { afid, uname, aname, n_uname }) => {
+            Request::Auth { afid, uname, aname, n_uname }
         }
+        TMessage::Attach(wit_client::TAttach { fid, afid, uname, aname, n_uname }) => {
+            Request::Attach { fid, afid, uname, aname, n_uname }
+        }
+        TMessage::Mknod(wit_client::TMknod { fid, name, mode, major, minor, gid }) => {
+            Request::Mknod { fid, name, mode, major, minor, gid }
+        }
+        TMessage::Xattrwalk(wit_client::TXattrwalk { fid, newfid, name }) => Request::Xattrwalk { fid, newfid, name },
+        TMessage::Xattrcreate(wit_client::TXattrcreate { fid, name, size, flags }) => {
+            Request::Xattrcreate { fid, name, size, flags }
+        }
+        TMessage::Lock(wit_client::TLock { fid, lock, flags }) => Request::Lock { fid, lock: lock.into(), flags },
+        TMessage::Getlock(wit_client::TGetlock { fid, lock }) => Request::Getlock { fid, lock: lock.into() },
         TMessage::Walk(wit_client::TWalk { fid, newfid, names }) => Request::Walk { fid, newfid, names },
         TMessage::Lopen(wit_client::TLopen { fid, flags }) => Request::Lopen { fid, flags },
         TMessage::Lcreate(wit_client::TLcreate { fid, name, flags, mode, gid }) => {

@@ -1,9 +1,13 @@
 //! The types of the interfaces as this crate's, and the other way round.
 
-use ninering_wire::{Attributes, Errno, Qid, SetAttributes, Statfs, setattr};
+use ninering_wire::{Attributes, Errno, LockStatus, LockType, Qid, SetAttributes, Statfs, setattr};
 
 use super::bindings::{exports::ninering::fs::vfs as wit_vfs, ninering::fs::types};
-use crate::{error::Error, vfs::Entry};
+use crate::{
+    error::Error,
+    lock::FileLock,
+    vfs::{Entry, FileVersion, LockRequest},
+};
 
 pub(super) fn entries_of(entries: Vec<Entry>, end: bool) -> wit_vfs::Entries {
     wit_vfs::Entries { entries: entries.into_iter().map(Into::into).collect(), end }
@@ -33,6 +37,62 @@ impl From<Qid> for types::Qid {
 impl From<Entry> for types::DirectoryEntry {
     fn from(Entry { qid, offset, kind, name }: Entry) -> Self {
         Self { qid: qid.into(), offset, kind, name }
+    }
+}
+
+impl From<FileVersion> for wit_vfs::FileVersion {
+    fn from(FileVersion { qid, size, modified, changed }: FileVersion) -> Self {
+        let (modified, changed) = (timestamp(modified.0, modified.1), timestamp(changed.0, changed.1));
+        Self { qid: qid.into(), size, modified, changed }
+    }
+}
+
+impl From<LockType> for types::LockKind {
+    fn from(kind: LockType) -> Self {
+        match kind {
+            LockType::Read => Self::Shared,
+            LockType::Write => Self::Exclusive,
+            LockType::Unlock => Self::Unlock,
+        }
+    }
+}
+
+impl From<types::LockKind> for LockType {
+    fn from(kind: types::LockKind) -> Self {
+        match kind {
+            types::LockKind::Shared => Self::Read,
+            types::LockKind::Exclusive => Self::Write,
+            types::LockKind::Unlock => Self::Unlock,
+        }
+    }
+}
+
+impl From<LockStatus> for types::LockStatus {
+    fn from(status: LockStatus) -> Self {
+        match status {
+            LockStatus::Success => Self::Granted,
+            LockStatus::Blocked => Self::Blocked,
+            LockStatus::Error => Self::Error,
+            LockStatus::Grace => Self::Grace,
+        }
+    }
+}
+
+impl From<FileLock> for types::FileLock {
+    fn from(FileLock { kind, start, length, proc_id, client_id }: FileLock) -> Self {
+        Self { kind: kind.into(), start, length, proc_id, client_id }
+    }
+}
+
+impl From<types::FileLock> for FileLock {
+    fn from(types::FileLock { kind, start, length, proc_id, client_id }: types::FileLock) -> Self {
+        Self { kind: kind.into(), start, length, proc_id, client_id }
+    }
+}
+
+impl From<wit_vfs::LockRequest> for LockRequest {
+    fn from(wit_vfs::LockRequest { kind, start, length, owner }: wit_vfs::LockRequest) -> Self {
+        Self { kind: kind.into(), start, length, owner }
     }
 }
 

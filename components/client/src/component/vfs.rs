@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::Error,
     mount::{self, Mount},
-    vfs::{Entry, LookedUp, OpenFlags, Value, Vfs},
+    vfs::{AccessMode, Entry, LookedUp, OpenFlags, Place, SetMode, Value, Vfs},
 };
 
 /// Begins a filesystem call.
@@ -37,11 +37,30 @@ impl Guest for Component {
         if MOUNT.with_borrow(Option::is_some) {
             return wit_vfs::Outcome::Complete(Err(Errno::EALREADY.into()));
         }
-        let wit_vfs::Options { aname, uname, n_uname, msize, ordered, immediate } = options;
+        let wit_vfs::Options { aname, uname, n_uname, msize, ordered, immediate, authenticate, client_id } = options;
         let mount = Mount::new(HostRing::new(region, queue, immediate));
-        let outcome = mount.start(mount::Options { aname, uname, n_uname, msize, ordered, immediate });
+        let outcome =
+            mount.start(mount::Options { aname, uname, n_uname, msize, ordered, immediate, authenticate, client_id });
         MOUNT.set(Some(mount));
         outcome.into()
+    }
+
+    fn auth_read(buffers: Vec<memory::Extent>) -> wit_vfs::Outcome {
+        let (iter, bytes) = HostIter::over(wit_vfs::MemoryKind::Application, &buffers, iter::Direction::Dest);
+        run(async move |vfs| vfs.auth_read(iter, bytes).await)
+    }
+
+    fn auth_write(buffers: Vec<memory::Extent>) -> wit_vfs::Outcome {
+        let (iter, bytes) = HostIter::over(wit_vfs::MemoryKind::Application, &buffers, iter::Direction::Source);
+        run(async move |vfs| vfs.auth_write(iter, bytes).await)
+    }
+
+    fn attach() -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.attach().await)
+    }
+
+    fn cancel(token: u32) {
+        with_mount(|mount| mount.cancel(token));
     }
 
     fn reap() -> Vec<wit_vfs::Completion> {
@@ -141,6 +160,20 @@ impl Guest for Component {
         }
     }
 
+    fn version(node: wit_vfs::Node) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.version(node).await)
+    }
+
+    fn access(directory: wit_vfs::Node, path: String, follow: bool, mode: wit_vfs::AccessMode) -> wit_vfs::Outcome {
+        let has = |bit| mode.contains(bit);
+        let mode = AccessMode {
+            read: has(wit_vfs::AccessMode::READ),
+            write: has(wit_vfs::AccessMode::WRITE),
+            execute: has(wit_vfs::AccessMode::EXECUTE),
+        };
+        run(async move |vfs| vfs.access(directory, path, follow, mode).await)
+    }
+
     fn statfs(node: wit_vfs::Node) -> wit_vfs::Outcome {
         run(async move |vfs| vfs.statfs(node).await)
     }
@@ -180,6 +213,64 @@ impl Guest for Component {
         run(async move |vfs| vfs.unlink(directory, path).await)
     }
 
+    fn make_special(directory: wit_vfs::Node, path: String, mode: u32, major: u32, minor: u32) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.make_special(directory, path, mode, (major, minor)).await)
+    }
+
+    fn get_xattr(
+        directory: wit_vfs::Node,
+        path: String,
+        follow: bool,
+        name: String,
+        buffers: Vec<memory::Extent>,
+    ) -> wit_vfs::Outcome {
+        let (iter, bytes) = HostIter::over(wit_vfs::MemoryKind::Application, &buffers, iter::Direction::Dest);
+        let place = Place { directory, path, follow };
+        run(async move |vfs| vfs.get_xattr(place, name, iter, bytes).await)
+    }
+
+    fn list_xattrs(
+        directory: wit_vfs::Node,
+        path: String,
+        follow: bool,
+        buffers: Vec<memory::Extent>,
+    ) -> wit_vfs::Outcome {
+        let (iter, bytes) = HostIter::over(wit_vfs::MemoryKind::Application, &buffers, iter::Direction::Dest);
+        let place = Place { directory, path, follow };
+        run(async move |vfs| vfs.list_xattrs(place, iter, bytes).await)
+    }
+
+    fn set_xattr(
+        directory: wit_vfs::Node,
+        path: String,
+        follow: bool,
+        name: String,
+        mode: wit_vfs::SetMode,
+        buffers: Vec<memory::Extent>,
+    ) -> wit_vfs::Outcome {
+        let (iter, bytes) = HostIter::over(wit_vfs::MemoryKind::Application, &buffers, iter::Direction::Source);
+        let place = Place { directory, path, follow };
+        let mode = match mode {
+            wit_vfs::SetMode::Any => SetMode::Any,
+            wit_vfs::SetMode::Create => SetMode::Create,
+            wit_vfs::SetMode::Replace => SetMode::Replace,
+        };
+        run(async move |vfs| vfs.set_xattr(place, name, mode, iter, bytes).await)
+    }
+
+    fn remove_xattr(directory: wit_vfs::Node, path: String, follow: bool, name: String) -> wit_vfs::Outcome {
+        let place = Place { directory, path, follow };
+        run(async move |vfs| vfs.remove_xattr(place, name).await)
+    }
+
+    fn lock(node: wit_vfs::Node, request: wit_vfs::LockRequest, wait: bool) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.lock(node, request.into(), wait).await)
+    }
+
+    fn test_lock(node: wit_vfs::Node, request: wit_vfs::LockRequest) -> wit_vfs::Outcome {
+        run(async move |vfs| vfs.test_lock(node, request.into()).await)
+    }
+
     fn remove_directory(directory: wit_vfs::Node, path: String) -> wit_vfs::Outcome {
         run(async move |vfs| vfs.remove_directory(directory, path).await)
     }
@@ -214,6 +305,10 @@ fn value(result: Result<Value, Error>) -> Result<wit_vfs::Value, wit_vfs::Error>
         }),
         Value::Target(target) => wit_vfs::Value::Target(target),
         Value::Statistics(statfs) => wit_vfs::Value::Statistics(statfs.into()),
+        Value::Version(version) => wit_vfs::Value::Version(version.into()),
+        Value::LockStatus(status) => wit_vfs::Value::LockStatus(status.into()),
+        Value::Lock(lock) => wit_vfs::Value::Lock(lock.map(Into::into)),
+        Value::Authentication(qid) => wit_vfs::Value::Authentication(qid.into()),
     })
 }
 

@@ -72,7 +72,7 @@ impl<R: Ring> Drop for Flight<'_, R> {
             Cleanup::Walked(fid) => self.session.free_fid(fid),
             // The walk to the fid may have been sent, but not its clunk.
             Cleanup::Free(fid) => self.session.state.borrow_mut().to_clunk.push(fid),
-            Cleanup::Nothing | Cleanup::Buffer(_) => {}
+            Cleanup::Nothing | Cleanup::Buffer(_) | Cleanup::Flush(_) => {}
         }
     }
 }

@@ -6,6 +6,7 @@
 //! fails either breaks the session, for good and with a reason that says how.
 
 mod answer;
+mod cancel;
 mod fids;
 mod flight;
 mod reply;
@@ -94,6 +95,10 @@ struct State {
     ready: VecDeque<Task>,
     /// Operations that wait for room in the queue, in the order in which they get it.
     blocked: VecDeque<Task>,
+    /// Operations that were cancelled, and have not come to their end.
+    cancelled: Vec<Task>,
+    /// There are slots whose flush is still to be sent.
+    flushes_wanted: bool,
     /// Fids to be clunked as soon as there is room.
     to_clunk: Vec<u32>,
     fids: Fids,
@@ -235,6 +240,7 @@ impl<R: Ring> Session<R> {
             self.break_off(reason);
         }
         if any {
+            self.flush_waiting();
             self.clunk_waiting();
             let mut state = self.state.borrow_mut();
             state.wake_first_blocked();

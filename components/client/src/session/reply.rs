@@ -36,18 +36,26 @@ fn reply_len_of(kind: u8) -> u32 {
     // An `Rversion` of another dialect should be understood well enough to say so.
     const VERSION: usize = 4 + STRING + 64;
     const GETATTR: usize = 8 + Qid::LEN + 3 * 4 + 15 * 8;
+    // The other client's name may be longer than ours.
+    const LOCK: usize = 1 + 8 + 8 + 4 + STRING + 1024;
     const STATFS: usize = 2 * 4 + 6 * 8 + 4;
     let body = match kind {
         // Tstatfs
         8 => STATFS,
         // Tlopen, Tlcreate
         12 | 14 => Qid::LEN + 4,
-        // Tsymlink, Tmkdir, Tattach
-        16 | 72 | 104 => Qid::LEN,
+        // Tsymlink, Tmknod, Tmkdir, Tauth, Tattach
+        16 | 18 | 72 | 102 | 104 => Qid::LEN,
         // Treadlink
         22 => STRING + PATH_MAX,
         // Tgetattr
         24 => GETATTR,
+        // Txattrwalk
+        30 => 8,
+        // Tlock
+        52 => 1,
+        // Tgetlock
+        54 => LOCK,
         // Tversion
         100 => VERSION,
         _ => 0,

@@ -4,8 +4,7 @@ use std::{future::poll_fn, rc::Rc};
 
 use ninering_wire::Errno;
 use ninering_wire::{
-    Attributes, NOFID, Names, Qid, Rmessage, SetAttributes, Statfs, Str, Tmessage, VERSION_9P2000L, VERSION_NINERING,
-    getattr,
+    Attributes, Names, Qid, Rmessage, SetAttributes, Statfs, Str, Tmessage, VERSION_9P2000L, VERSION_NINERING, getattr,
 };
 
 use super::{Fid, MIN_MSIZE, Session, Walked, reply::payload_max, send::no_payload, slot::Cleanup};
@@ -50,14 +49,35 @@ impl<R: Ring> Session<R> {
         Ok(())
     }
 
-    /// `Tattach` without authentication: a fid for the root of an export.
+    /// `Tauth`: a fid by which the user authenticates.
+    ///
+    /// # Errors
+    /// The server's, if it wants no authentication.
+    pub async fn auth(self: &Rc<Self>, uname: &str, aname: &str, n_uname: u32) -> Result<(Fid<R>, Qid), Error> {
+        let afid = self.allocate_fid()?;
+        let message = Tmessage::Tauth { afid, uname: uname.into(), aname: aname.into(), n_uname };
+        let qid = self.request(message, Cleanup::Walked(afid), no_payload, |reply| match reply {
+            Rmessage::Rauth { aqid } => Some(aqid),
+            _ => None,
+        });
+        let qid = qid.await?;
+        Ok((Fid::new(self, afid), qid))
+    }
+
+    /// `Tattach`: a fid for the root of an export. `afid` is one by which the user has authenticated, or `NOFID`.
     ///
     /// # Errors
     /// The server's.
-    pub async fn attach(self: &Rc<Self>, uname: &str, aname: &str, n_uname: u32) -> Result<(Fid<R>, Qid), Error> {
+    pub async fn attach(
+        self: &Rc<Self>,
+        afid: u32,
+        uname: &str,
+        aname: &str,
+        n_uname: u32,
+    ) -> Result<(Fid<R>, Qid), Error> {
         let fid = self.allocate_fid()?;
         let (uname, aname) = (uname.into(), aname.into());
-        let message = Tmessage::Tattach { fid, afid: NOFID, uname, aname, n_uname };
+        let message = Tmessage::Tattach { fid, afid, uname, aname, n_uname };
         let qid = self.request(message, Cleanup::Walked(fid), no_payload, |reply| match reply {
             Rmessage::Rattach { qid } => Some(qid),
             _ => None,
@@ -151,7 +171,22 @@ impl<R: Ring> Session<R> {
         self.request(message, Cleanup::Nothing, no_payload, opened).await
     }
 
-    /// `Tmkdir` or `Tsymlink`: the new file's qid.
+    /// `Txattrwalk`: a fid for the value of an extended attribute, or without a name for the list of names, and its bytes.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn xattr_walk(self: &Rc<Self>, fid: u32, name: &[u8]) -> Result<(Fid<R>, u64), Error> {
+        let newfid = self.allocate_fid()?;
+        let message = Tmessage::Txattrwalk { fid, newfid, name: Str(name) };
+        let size = self.request(message, Cleanup::Walked(newfid), no_payload, |reply| match reply {
+            Rmessage::Rxattrwalk { size } => Some(size),
+            _ => None,
+        });
+        let size = size.await?;
+        Ok((Fid::new(self, newfid), size))
+    }
+
+    /// `Tmkdir`, `Tmknod` or `Tsymlink`: the new file's qid.
     ///
     /// # Errors
     /// The server's.
@@ -164,7 +199,22 @@ impl<R: Ring> Session<R> {
     /// # Errors
     /// The server's.
     pub async fn remove(&self, fid: Fid<R>) -> Result<(), Error> {
-        let (message, cleanup) = (Tmessage::Tremove { fid: fid.number() }, Cleanup::Free(fid.number()));
+        let message = Tmessage::Tremove { fid: fid.number() };
+        self.forget(fid, message).await
+    }
+
+    /// `Tclunk`, of a fid whose clunk does something.
+    ///
+    /// # Errors
+    /// The server's. The fid is gone whatever comes of it.
+    pub async fn clunk_and_wait(&self, fid: Fid<R>) -> Result<(), Error> {
+        let message = Tmessage::Tclunk { fid: fid.number() };
+        self.forget(fid, message).await
+    }
+
+    /// Sends the last request of a fid.
+    async fn forget(&self, fid: Fid<R>, message: Tmessage<'_>) -> Result<(), Error> {
+        let cleanup = Cleanup::Free(fid.number());
         let exchange = poll_fn(|_| self.poll_send(&message, cleanup, None)).await;
         let mut exchange = exchange.map_err(|refusal| self.error_of(refusal))?;
         let number = fid.leave();
@@ -197,10 +247,10 @@ pub(crate) fn opened(reply: Rmessage<'_>) -> Option<(Qid, u32)> {
     }
 }
 
-/// Of `Tmkdir` and `Tsymlink`.
+/// Of `Tmkdir`, `Tmknod` and `Tsymlink`.
 pub(crate) fn made(reply: Rmessage<'_>) -> Option<Qid> {
     match reply {
-        Rmessage::Rmkdir { qid } | Rmessage::Rsymlink { qid } => Some(qid),
+        Rmessage::Rmkdir { qid } | Rmessage::Rsymlink { qid } | Rmessage::Rmknod { qid } => Some(qid),
         _ => None,
     }
 }

@@ -7,6 +7,7 @@ use ninering_wire::{Errno, Message, NOTAG, Rmessage, Tmessage};
 use super::{
     NOBODY, Session, Slot, SlotState, State,
     answer::Answer,
+    cancel::Flush,
     reply::{limit, reply_len},
     slot::{Cleanup, Exchange},
     visit::within,
@@ -65,6 +66,9 @@ impl<R: Ring> Session<R> {
         if task != NOBODY && state.blocked.front().is_some_and(|&first| first != task) {
             return Err(self.block(state, task));
         }
+        if state.is_cancelled(task) && task != self.turn.get() {
+            return Err(Errno::EINTR.into());
+        }
         let index = match state.free_tags.last() {
             Some(&index) => index,
             None if state.slots.len() < state.most_tags.into() => {
@@ -91,7 +95,8 @@ impl<R: Ring> Session<R> {
                 state.in_flight += 1;
                 if let Some(slot) = state.slots.get_mut(usize::from(index)) {
                     let (kind, within, limit) = (message.kind(), within(message), limit(message));
-                    *slot = Slot { state: SlotState::InFlight, tag, kind, within, limit, waiter: task, cleanup };
+                    let flush = Flush::None;
+                    *slot = Slot { state: SlotState::InFlight, tag, kind, within, limit, waiter: task, cleanup, flush };
                 }
                 if task != NOBODY && task != self.turn.get() && state.blocked.front() == Some(&task) {
                     state.blocked.pop_front();
@@ -196,7 +201,7 @@ pub(super) struct Held<'s, R: Ring> {
 impl<R: Ring> Held<'_, R> {
     pub(super) fn give_back(&mut self) {
         match mem::take(&mut self.cleanup) {
-            Cleanup::Nothing => {}
+            Cleanup::Nothing | Cleanup::Flush(_) => {}
             Cleanup::Free(fid) | Cleanup::Walked(fid) => self.session.free_fid(fid),
             Cleanup::Buffer(buffer) => self.session.return_buffer(buffer),
         }

@@ -2,11 +2,12 @@
 
 use std::{mem, task::Poll};
 
-use ninering_wire::{Header, Rmessage};
+use ninering_wire::{Errno, Header, Rmessage};
 
 use super::{
     Session, State,
     answer::{Answer, RLERROR, Violation},
+    cancel::Flush,
     visit::is_done,
 };
 use crate::{
@@ -27,6 +28,7 @@ pub(super) struct Slot {
     pub(super) limit: u32,
     pub(super) waiter: Task,
     pub(super) cleanup: Cleanup,
+    pub(super) flush: Flush,
 }
 
 #[derive(Default)]
@@ -40,6 +42,10 @@ pub(super) enum SlotState {
         header: ReplyHeader,
         written: u32,
     },
+    /// It was flushed: there will be no answer.
+    Flushed,
+    /// It is dealt with, but its flush is in flight, and so its tag is not free.
+    Drained,
 }
 
 /// What is to be done with a request's reply if whoever asked is gone.
@@ -53,6 +59,8 @@ pub(crate) enum Cleanup {
     Walked(u32),
     /// The buffer is not in use any more.
     Buffer(Extent),
+    /// The request with this tag was flushed by this one.
+    Flush(u16),
 }
 
 impl State {
@@ -61,6 +69,10 @@ impl State {
         let slot = self.slots.get_mut(index).ok_or(Violation::UnknownChain)?;
         if !matches!(slot.state, SlotState::InFlight | SlotState::Abandoned) {
             return Err(Violation::UnknownChain);
+        }
+        if used.written == 0 && matches!(slot.flush, Flush::Sent | Flush::Done) {
+            self.in_flight -= 1;
+            return self.flushed(index as u16); // there are fewer slots than tags
         }
         slot.check_frame(&used)?;
         self.in_flight -= 1;
@@ -74,18 +86,54 @@ impl State {
         self.clean_up(index as u16) // there are fewer slots than tags
     }
 
+    /// A request's chain has come back without an answer, for it was flushed.
+    fn flushed(&mut self, index: u16) -> Result<(), Violation> {
+        let Some(slot) = self.slots.get_mut(usize::from(index)) else { return Ok(()) };
+        if let SlotState::InFlight = slot.state {
+            slot.state = SlotState::Flushed;
+            self.ready.push_back(slot.waiter);
+        } else {
+            self.clean_up_flushed(index);
+        }
+        Ok(())
+    }
+
+    /// The server has not done what was asked, and will not.
+    fn clean_up_flushed(&mut self, index: u16) {
+        let Some(slot) = self.release(index) else { return };
+        match slot.cleanup {
+            Cleanup::Nothing | Cleanup::Flush(_) => {}
+            Cleanup::Free(fid) | Cleanup::Walked(fid) => self.fids.free(fid),
+            Cleanup::Buffer(buffer) => self.buffers.push(buffer),
+        }
+    }
+
+    /// A request is dealt with: what was known of it. Its tag is free, unless its flush is still in flight.
+    fn release(&mut self, index: u16) -> Option<Slot> {
+        let slot = self.slots.get_mut(usize::from(index))?;
+        let released = mem::take(slot);
+        if released.flush == Flush::Sent {
+            *slot = Slot { state: SlotState::Drained, flush: Flush::Sent, ..Slot::default() };
+        } else {
+            self.free_tag(index);
+        }
+        Some(released)
+    }
+
     /// Deals with an answer that nobody is going to look at.
     pub(super) fn clean_up(&mut self, index: u16) -> Result<(), Violation> {
-        let Some(slot) = self.slots.get_mut(usize::from(index)) else { return Ok(()) };
-        let Slot { state, kind: asked, within, limit, cleanup, .. } = mem::take(slot);
+        let Some(Slot { state, kind: asked, within, limit, cleanup, .. }) = self.release(index) else { return Ok(()) };
         let SlotState::Answered { header, written } = state else { return Ok(()) };
-        self.free_tag(index);
         let answer = Answer { asked, within, header, written, limit };
         match (cleanup, answer.message()?) {
             (Cleanup::Nothing, _) => {}
             (Cleanup::Free(fid), _) => self.fids.free(fid),
             (Cleanup::Buffer(buffer), _) => self.buffers.push(buffer),
-            (Cleanup::Walked(fid), Ok(Rmessage::Rattach { .. })) => self.to_clunk.push(fid),
+            (Cleanup::Flush(victim), _) => self.flush_answered(victim, &answer),
+            (
+                Cleanup::Walked(fid),
+                Ok(Rmessage::Rattach { .. } | Rmessage::Rauth { .. } | Rmessage::Rxattrwalk { .. }),
+            ) => self.to_clunk.push(fid),
             (Cleanup::Walked(fid), Ok(Rmessage::Rwalk { qids })) if qids.len() == limit as usize => {
                 self.to_clunk.push(fid);
             }
@@ -130,13 +178,21 @@ impl<R: Ring> Exchange<'_, R> {
         }
         let Some(index) = self.tag else { return Poll::Pending };
         let Some(slot) = state.slots.get_mut(usize::from(index)) else { return Poll::Pending };
-        if !matches!(slot.state, SlotState::Answered { .. }) {
-            return Poll::Pending;
+        match slot.state {
+            SlotState::Answered { .. } => {}
+            SlotState::Flushed => {
+                self.tag = None;
+                state.clean_up_flushed(index);
+                return Poll::Ready(Err(Errno::EINTR.into()));
+            }
+            _ => return Poll::Pending,
         }
-        let (asked, within, limit) = (slot.kind, slot.within, slot.limit);
-        let SlotState::Answered { header, written } = mem::take(slot).state else { return Poll::Pending };
         self.tag = None;
-        state.free_tag(index);
+        let Some(Slot { state: SlotState::Answered { header, written }, kind: asked, within, limit, .. }) =
+            state.release(index)
+        else {
+            return Poll::Pending;
+        };
         Poll::Ready(Ok(Answer { asked, within, header, written, limit }))
     }
 }
@@ -153,7 +209,8 @@ impl<R: Ring> Drop for Exchange<'_, R> {
                     state.broken.get_or_insert_with(|| violation.to_string().into());
                 }
             }
-            SlotState::Free | SlotState::Abandoned => {}
+            SlotState::Flushed => state.clean_up_flushed(index),
+            SlotState::Free | SlotState::Abandoned | SlotState::Drained => {}
         }
     }
 }

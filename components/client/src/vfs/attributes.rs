@@ -1,14 +1,38 @@
 //! What a file is: its attributes and its identity; and the figures of the filesystem.
 
-use ninering_wire::{Errno, SetAttributes, Tmessage};
+use ninering_wire::{Attributes, Errno, Qid, SetAttributes, Tmessage, getattr};
 
 use super::{NodeNumber, Value, Vfs};
 use crate::{
     error::Error,
     ring::Ring,
-    session,
+    session::{self, Cleanup, no_payload},
     walk::{Tail, Visit, Walker},
 };
+
+/// By what a change of a file is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileVersion {
+    /// Its version changes with the contents, where the server keeps one.
+    pub qid: Qid,
+    /// Bytes.
+    pub size: u64,
+    /// When the contents were changed, in seconds (two's complement before 1970) and nanoseconds.
+    pub modified: (u64, u64),
+    /// The same of the attributes.
+    pub changed: (u64, u64),
+}
+
+impl From<Attributes> for FileVersion {
+    fn from(attributes: Attributes) -> Self {
+        Self {
+            qid: attributes.qid,
+            size: attributes.size,
+            modified: (attributes.mtime_sec, attributes.mtime_nsec),
+            changed: (attributes.ctime_sec, attributes.ctime_nsec),
+        }
+    }
+}
 
 impl<R: Ring> Vfs<R> {
     /// The attributes of a node.
@@ -18,6 +42,18 @@ impl<R: Ring> Vfs<R> {
     pub async fn stat(&self, number: NodeNumber) -> Result<Value, Error> {
         let node = self.node(number)?;
         Ok(Value::Attributes(self.session.getattr(node.fid.number()).await?))
+    }
+
+    /// Asks the server for what tells a change of a node.
+    ///
+    /// # Errors
+    /// Those of `fstat(2)`.
+    pub async fn version(&self, number: NodeNumber) -> Result<Value, Error> {
+        let node = self.node(number)?;
+        let request_mask = getattr::SIZE | getattr::MTIME | getattr::CTIME;
+        let message = Tmessage::Tgetattr { fid: node.fid.number(), request_mask };
+        let attributes = self.session.request(message, Cleanup::Nothing, no_payload, session::attributes).await?;
+        Ok(Value::Version(attributes.into()))
     }
 
     /// The attributes of what a path names.

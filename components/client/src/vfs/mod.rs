@@ -10,23 +10,34 @@
 //! | `listing` | what is asked together: entries with attributes, a path with what is on it |
 //! | `attributes` | attributes, identities, the filesystem's figures |
 //! | `names` | making, renaming and removing names |
+//! | `access` | what the user may do |
+//! | `lock` | byte-range locks |
+//! | `xattr` | extended attributes |
+//! | `start` | how a mount begins, with authentication or without |
 
+mod access;
 mod attributes;
 mod io;
 mod listing;
+mod lock;
 mod names;
 mod open;
+mod start;
+mod xattr;
 
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
 };
 
-use ninering_wire::{Attributes, Errno, NONUNAME, Names, Qid, Statfs, Tmessage};
+use ninering_wire::{Attributes, Errno, LockStatus, NONUNAME, Names, Qid, Statfs, Tmessage};
 
+use self::start::Authentication;
+pub use self::{access::AccessMode, attributes::FileVersion, lock::LockRequest, start::Start, xattr::SetMode};
 pub use crate::transfer::Entry;
 use crate::{
     error::Error,
+    lock::FileLock,
     ring::Ring,
     session::{Fid, Session},
     walk::{Arrival, Last, Name, Walker},
@@ -103,6 +114,14 @@ pub enum Value {
     Target(Vec<u8>),
     /// What `statfs(2)` tells.
     Statistics(Statfs),
+    /// By what a change is noticed.
+    Version(FileVersion),
+    /// What became of a lock that was asked for.
+    LockStatus(LockStatus),
+    /// A lock that is in the way, if there is one.
+    Lock(Option<FileLock>),
+    /// The server wants the user to authenticate.
+    Authentication(Qid),
 }
 
 /// What [`Vfs::look_up_at`] yields.
@@ -147,6 +166,33 @@ impl<R: Ring> Node<R> {
     }
 }
 
+/// What a path names; or, where the path is empty, a node itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The directory that the path is relative to, or the node.
+    pub directory: NodeNumber,
+    /// The path.
+    pub path: String,
+    /// Follow a symbolic link at its end.
+    pub follow: bool,
+}
+
+/// A file that was found.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart at once")]
+enum Located<R: Ring> {
+    Node(Rc<Node<R>>),
+    Walked(Walker<R>),
+}
+
+impl<R: Ring> Located<R> {
+    fn fid(&self) -> u32 {
+        match self {
+            Self::Node(node) => node.fid.number(),
+            Self::Walked(walker) => walker.fid(),
+        }
+    }
+}
+
 /// The filesystem calls of one mount.
 pub struct Vfs<R: Ring> {
     pub(crate) session: Rc<Session<R>>,
@@ -155,6 +201,12 @@ pub struct Vfs<R: Ring> {
     free_nodes: RefCell<Vec<NodeNumber>>,
     /// The group of files that are made.
     gid: Cell<u32>,
+    /// Who the files are accessed as, by number.
+    uid: Cell<u32>,
+    /// Names this client in locks.
+    client_id: RefCell<Vec<u8>>,
+    /// The mount is about to begin.
+    authentication: RefCell<Option<Rc<Authentication<R>>>>,
     /// Servers without these messages are asked for them once.
     lacks_renameat: Cell<bool>,
     lacks_unlinkat: Cell<bool>,
@@ -168,28 +220,12 @@ impl<R: Ring> Vfs<R> {
             nodes: RefCell::default(),
             free_nodes: RefCell::default(),
             gid: Cell::new(0),
+            uid: Cell::new(NONUNAME),
+            client_id: RefCell::default(),
+            authentication: RefCell::default(),
             lacks_renameat: Cell::new(false),
             lacks_unlinkat: Cell::new(false),
         }
-    }
-
-    /// Negotiates with the server and attaches.
-    ///
-    /// # Errors
-    /// The server's; `EALREADY` the second time.
-    pub async fn start(&self, msize: u32, uname: &str, aname: &str, n_uname: u32) -> Result<Value, Error> {
-        if self.session.msize() != 0 {
-            return Err(Errno::EALREADY.into());
-        }
-        self.session.version(msize).await?;
-        let (fid, qid) = self.session.attach(uname, aname, n_uname).await?;
-        // What Linux sends is the group of the process that makes a file, which nobody here knows. The user's number
-        // is its own group's number on most systems, and 0 is where the user is root or unknown; a server that
-        // keeps "no group" from chown(2) as it should is not to be had everywhere.
-        self.gid.set(if n_uname == NONUNAME { 0 } else { n_uname });
-        let root = Node { is_root: true, readable: true, ..Node::handle(fid, qid) };
-        self.insert(root);
-        Ok(Value::Qid(qid))
     }
 
     /// Forgets a node; the root stays.
@@ -250,6 +286,16 @@ impl<R: Ring> Vfs<R> {
         let last = walker.take_last();
         walker.run_to_parent().await?;
         Ok((walker, last))
+    }
+
+    /// A fid for what a path names, or with an empty path for the node itself.
+    async fn locate(&self, place: Place) -> Result<Located<R>, Error> {
+        let Place { directory, path, follow } = place;
+        if path.is_empty() {
+            Ok(Located::Node(self.node(directory)?))
+        } else {
+            Ok(Located::Walked(self.find(directory, path, follow).await?))
+        }
     }
 
     /// The file of a name in the directory that the walker stands at.

@@ -51,6 +51,31 @@ impl<R: Ring> Vfs<R> {
         Ok(Value::Qid(self.session.make(message).await?))
     }
 
+    /// Makes a special file, or an empty regular one: what `mode` says.
+    ///
+    /// # Errors
+    /// Those of `mknodat(2)`.
+    pub async fn make_special(
+        &self,
+        directory: NodeNumber,
+        path: String,
+        mode: u32,
+        (major, minor): (u32, u32),
+    ) -> Result<Value, Error> {
+        let (mode, (major, minor)) = match mode & mode::IFMT {
+            mode::IFCHR | mode::IFBLK => (mode, (major, minor)),
+            mode::IFREG | mode::IFIFO | mode::IFSOCK => (mode, (0, 0)),
+            0 => (mode | mode::IFREG, (0, 0)),
+            mode::IFDIR => return Err(Errno::EPERM.into()),
+            _ => return Err(Errno::EINVAL.into()),
+        };
+        let (walker, last) = self.find_parent(directory, path).await?;
+        let name = self.new_name(&walker, last).await?;
+        let (fid, name, gid) = (walker.fid(), walker.name(name), self.gid.get());
+        let message = Tmessage::Tmknod { fid, name, mode: mode & (mode::IFMT | mode::PERMISSIONS), major, minor, gid };
+        Ok(Value::Qid(self.session.make(message).await?))
+    }
+
     /// The target of a symbolic link.
     ///
     /// # Errors

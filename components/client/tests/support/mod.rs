@@ -46,6 +46,8 @@ pub fn options() -> Options {
         msize: 64 * 1024,
         ordered: false,
         immediate: false,
+        authenticate: false,
+        client_id: "the tests".into(),
     }
 }
 

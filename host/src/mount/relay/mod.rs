@@ -116,7 +116,7 @@ impl Backend for Relay {
         let (uname, n_uname) = self.remote_user(user);
         let filesystem = self.filesystem(&aname);
         self.upstream.revive()?;
-        let (fid, qid) = Fid::attach(&self.upstream, |fid| TAttach { fid, uname, aname, n_uname })?;
+        let (fid, qid) = Fid::attach(&self.upstream, |fid| TAttach { fid, afid: None, uname, aname, n_uname })?;
         Ok(RelayNode::shared(fid, qid, filesystem))
     }
 

@@ -10,8 +10,8 @@ use bindings::{
     exports::ninering::fs::{
         client::{self, CallCompletion, CallOutcome},
         vfs::{
-            self, Completion, Entries, EntriesPlus, Error, LookedUp, MemoryKind, Node, OpenFlags, Opened, Options,
-            Outcome, Value,
+            self, AccessMode, Completion, Entries, EntriesPlus, Error, LockRequest, LookedUp, MemoryKind, Node,
+            OpenFlags, Opened, Options, Outcome, SetMode, Value,
         },
     },
     ninering::fs::{
@@ -153,6 +153,57 @@ impl vfs::Guest for Component {
         (0..1000).map(|token| Completion { token: token * 7, outcome: Ok(Value::None) }).collect()
     }
 
+    fn auth_read(_: Vec<Extent>) -> Outcome {
+        NOT_THERE
+    }
+
+    fn auth_write(_: Vec<Extent>) -> Outcome {
+        NOT_THERE
+    }
+
+    fn attach() -> Outcome {
+        NOT_THERE
+    }
+
+    fn cancel(_: u32) {}
+
+    fn version(_: Node) -> Outcome {
+        // The version of something else.
+        Outcome::Complete(Ok(Value::Count(1)))
+    }
+
+    fn access(_: Node, _: String, _: bool, _: AccessMode) -> Outcome {
+        NOT_THERE
+    }
+
+    fn make_special(_: Node, _: String, _: u32, _: u32, _: u32) -> Outcome {
+        NOT_THERE
+    }
+
+    fn get_xattr(_: Node, _: String, _: bool, _: String, _: Vec<Extent>) -> Outcome {
+        Outcome::Complete(Ok(Value::Count(u64::MAX)))
+    }
+
+    fn list_xattrs(_: Node, _: String, _: bool, _: Vec<Extent>) -> Outcome {
+        Outcome::Complete(Ok(Value::Count(u64::MAX)))
+    }
+
+    fn set_xattr(_: Node, _: String, _: bool, _: String, _: SetMode, _: Vec<Extent>) -> Outcome {
+        NOT_THERE
+    }
+
+    fn remove_xattr(_: Node, _: String, _: bool, _: String) -> Outcome {
+        NOT_THERE
+    }
+
+    fn lock(_: Node, _: LockRequest, _: bool) -> Outcome {
+        NOT_THERE
+    }
+
+    fn test_lock(_: Node, _: LockRequest) -> Outcome {
+        NOT_THERE
+    }
+
     fn abort(_: String) -> Vec<Completion> {
         Vec::new()
     }
@@ -248,6 +299,8 @@ impl client::Guest for Component {
     fn call(_: client::TMessage) -> CallOutcome {
         CallOutcome::Pending(0)
     }
+
+    fn cancel(_: u32) {}
 
     fn reap() -> Vec<CallCompletion> {
         Vec::new()

@@ -150,6 +150,8 @@ impl Client {
             msize: (1 << 20) + 4096,
             ordered: true,
             immediate: true,
+            authenticate: false,
+            client_id: String::new(),
         };
         complete(mount.start(options))?;
         let buffer = ring.0.state.borrow_mut().leases.allocate(1 << 20)?;
