@@ -441,6 +441,84 @@ fn numbers_in_acls_are_mapped_too() {
     assert_eq!(get(&mut inside), acl(NOBODY), "nobody there");
 }
 
+/// A POSIX ACL as the attributes hold it: for the owner, a named user, the owning group, the mask and others.
+fn acl(owner: u16, (user, users): (u32, u16), group: u16, mask: u16, others: u16) -> Vec<u8> {
+    let mut acl = 2u32.to_le_bytes().to_vec();
+    let entries = [(1u16, owner, !0), (2, users, user), (4, group, !0), (16, mask, !0), (32, others, !0u32)];
+    for (tag, permissions, id) in entries {
+        acl.extend([&tag.to_le_bytes()[..], &permissions.to_le_bytes(), &id.to_le_bytes()].concat());
+    }
+    acl
+}
+
+#[test]
+fn acls_grant_and_deny_in_memory() {
+    let memory = Arc::new(MemBackend::default());
+    let server = Server::with_exports(vec![Export::new(memory, users())], ServerOptions::default()).unwrap();
+    let client = |uid| {
+        let mut client = Client::new(Direct { session: Arc::new(server.session()), space: None });
+        client.version(1 << 20).unwrap();
+        attach(&mut client, ROOT, uid, "").unwrap();
+        client
+    };
+    let (mut root, mut daemon, mut bin) = (client(0), client(1), client(2));
+    let access = b"system.posix_acl_access";
+    root.make("", "file", b"x");
+    let file = root.at("file").unwrap();
+    set_xattr(&mut root, file, access, &acl(6, (1, 6), 0, 4, 0)).unwrap();
+    assert_eq!(root.getattr(file).unwrap().mode & 0o777, 0o640, "the mask is the group's digit");
+    assert!(daemon.open("file", RDONLY).is_ok());
+    assert_eq!(daemon.open("file", RDWR), Err(Errno::EACCES), "the mask takes it away");
+    assert_eq!(bin.open("file", RDONLY), Err(Errno::EACCES));
+    let mode = |mode| SetAttributes { valid: setattr::MODE, mode, ..SetAttributes::default() };
+    root.setattr(file, mode(0o660)).unwrap();
+    assert_eq!(xattr(&mut root, file, access).unwrap(), acl(6, (1, 6), 0, 6, 0));
+    assert!(daemon.open("file", RDWR).is_ok());
+    root.setattr(file, mode(0o600)).unwrap();
+    assert_eq!(daemon.open("file", RDONLY), Err(Errno::EACCES));
+    // One that denies more than others are denied.
+    set_xattr(&mut root, file, access, &acl(6, (1, 0), 4, 4, 4)).unwrap();
+    assert_eq!(daemon.open("file", RDONLY), Err(Errno::EACCES));
+    assert!(bin.open("file", RDONLY).is_ok());
+    let file_of_daemon = daemon.at("file").unwrap();
+    assert_eq!(set_xattr(&mut daemon, file_of_daemon, access, &acl(6, (1, 6), 6, 6, 6)), Err(Errno::EPERM));
+    set_xattr(&mut root, file, access, b"").unwrap();
+    assert_eq!(xattr(&mut root, file, access), Err(Errno::ENODATA));
+    assert_eq!(root.getattr(file).unwrap().mode & 0o777, 0o644);
+
+    // What a directory says of new files.
+    let default = b"system.posix_acl_default";
+    root.mkdir("", "d").unwrap();
+    let directory = root.at("d").unwrap();
+    assert_eq!(set_xattr(&mut root, file, default, &acl(7, (1, 7), 5, 7, 0)), Err(Errno::EACCES), "it is no directory");
+    set_xattr(&mut root, directory, default, &acl(7, (1, 7), 5, 7, 0)).unwrap();
+    root.make("d", "made", b"");
+    root.mkdir("d", "below").unwrap();
+    let (made, below) = (root.at("d/made").unwrap(), root.at("d/below").unwrap());
+    let mode = root.getattr(made).unwrap().mode & 0o777;
+    assert_eq!(mode & 0o007, 0, "{mode:o}");
+    let mask = (mode >> 3 & 7) as u16;
+    assert_eq!(xattr(&mut root, made, access).unwrap(), acl((mode >> 6) as u16, (1, 7), 5, mask, 0));
+    assert_eq!(xattr(&mut root, made, default), Err(Errno::ENODATA));
+    assert_eq!(xattr(&mut root, below, default).unwrap(), acl(7, (1, 7), 5, 7, 0));
+    assert_eq!(set_xattr(&mut root, file, access, b"what is none"), Err(Errno::EOPNOTSUPP));
+    assert_eq!(set_xattr(&mut root, file, access, &acl(9, (1, 7), 5, 7, 0)), Err(Errno::EINVAL));
+}
+
+fn set_xattr(client: &mut Client, file: u32, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+    let fid = fresh();
+    client.walk(file, fid, &[])?;
+    client.done(&Tmessage::Txattrcreate { fid, name: Str(name), size: value.len() as u64, flags: 0 })?;
+    client.write(fid, 0, value)?;
+    client.clunk(fid)
+}
+
+fn xattr(client: &mut Client, fid: u32, name: &[u8]) -> Result<Vec<u8>, Errno> {
+    let newfid = fresh();
+    client.done(&Tmessage::Txattrwalk { fid, newfid, name: Str(name) })?;
+    client.read(newfid, 0, 1000)
+}
+
 #[test]
 fn only_allowed_users_attach() {
     let Some(served) = served(Terms { allowed: Some([ALICE].into()), ..users() }) else { return };

@@ -113,7 +113,7 @@ impl Running {
                     command.args(["--listen", &url(&address)]);
                     // As many as anything here has.
                     command.args(["--max-connections", "2000", "--max-connections-per-peer", "2000"]);
-                    command.args(["--max-fids", "200000"]);
+                    command.args(["--max-fids", "200000", "--max-fids-per-connection", "200000"]);
                 }
                 Server::Diod => {
                     let listen = match &address {

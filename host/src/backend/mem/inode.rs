@@ -144,7 +144,9 @@ impl Inode {
             mode |= SET_GROUP_ID;
         }
         drop(stored);
-        Ok(Self::new(&self.filesystem, content, mode, (uid, gid), Some(self)))
+        let child = Self::new(&self.filesystem, content, mode, (uid, gid), Some(self));
+        child.stored.lock().inherit_acl(&child.content, &self.stored.lock(), &self.filesystem.space)?;
+        Ok(child)
     }
 
     /// Unique for as long as the filesystem lives.

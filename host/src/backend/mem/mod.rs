@@ -16,6 +16,7 @@
 //! root down (and, where neither is above the other, by inode number, which only a rename across directories does); a
 //! file's data; an inode's attributes.
 
+mod acl;
 mod data;
 mod directory;
 mod inode;

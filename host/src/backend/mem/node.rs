@@ -322,7 +322,13 @@ impl Node for MemNode {
 
     fn set_xattr(&self, name: XattrName<'_>, value: &[u8], flags: u32) -> Result<(), Errno> {
         self.actor.check_xattr(&self.inode, name, true)?;
-        self.inode.set_xattr(name, value, flags)
+        self.inode.set_xattr(name, value, flags)?;
+        if name.is_acl() {
+            // As with a change of the mode, which it may be.
+            let mut stored = self.inode.stored.lock();
+            stored.mode = stored.mode & IFMT | self.actor.mode(stored.mode, stored.gid);
+        }
+        Ok(())
     }
 
     fn remove_xattr(&self, name: XattrName<'_>) -> Result<(), Errno> {

@@ -1,8 +1,7 @@
 //! Who may do what: what Linux asks before each operation, of those who attached with credentials.
 //!
-//! Owner, group and others by the mode, sticky directories, and what only the owner or root may. (ACLs are kept for
-//! clients, whose kernels heed them; here they grant and deny nothing.) Whoever attached without credentials may do
-//! anything.
+//! Owner, group and others by the mode, ACLs, sticky directories, and what only the owner or root may. Whoever attached without
+//! credentials may do anything.
 
 use std::sync::Arc;
 
@@ -159,10 +158,12 @@ impl Actor {
     }
 }
 
-/// Does the mode give `user` all of `wanted`?
+/// Does the mode, or the ACL, give `user` all of `wanted`?
 fn allows(stored: &Stored, user: &Credentials, wanted: u32) -> bool {
     let granted = if stored.uid == user.uid {
         stored.mode >> 6
+    } else if let Some(allowed) = stored.acl_allows(user, wanted) {
+        return allowed;
     } else if user.has_group(stored.gid) {
         stored.mode >> 3
     } else {

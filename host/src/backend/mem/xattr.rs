@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ninering_wire::{Errno, xattr};
 
 use super::{
+    acl::{self, Acl},
     inode::{Content, Inode, Time},
     space::Space,
 };
@@ -21,7 +22,7 @@ type Values = BTreeMap<Box<[u8]>, Box<[u8]>>;
 pub(super) struct Xattrs(Option<Box<Values>>);
 
 impl Xattrs {
-    fn get(&self, name: &[u8]) -> Option<&[u8]> {
+    pub(super) fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.0.as_ref()?.get(name).map(|value| &**value)
     }
 
@@ -34,7 +35,7 @@ impl Xattrs {
         self.names().map(|name| name.len() + 1).sum()
     }
 
-    fn insert(&mut self, name: &[u8], value: &[u8], space: &Space) -> Result<(), Errno> {
+    pub(super) fn insert(&mut self, name: &[u8], value: &[u8], space: &Space) -> Result<(), Errno> {
         let before = self.get(name).map_or(0, |old| cost(name, old));
         if before == 0 && self.list_len() + name.len() + 1 > xattr::LIST_MAX {
             return Err(Errno::ENOSPC);
@@ -45,7 +46,7 @@ impl Xattrs {
         Ok(())
     }
 
-    fn remove(&mut self, name: &[u8], space: &Space) -> Option<()> {
+    pub(super) fn remove(&mut self, name: &[u8], space: &Space) -> Option<()> {
         let value = self.0.as_mut()?.remove(name)?;
         space.return_bytes(cost(name, &value));
         Some(())
@@ -66,7 +67,10 @@ impl Inode {
     /// The value of the attribute `name`.
     pub(super) fn xattr(&self, name: XattrName<'_>) -> Result<Vec<u8>, Errno> {
         check_namespace(name)?;
-        self.stored.lock().xattrs.get(&name).map(<[u8]>::to_vec).ok_or(Errno::ENODATA)
+        let stored = self.stored.lock();
+        let value =
+            if *name == *acl::ACCESS { stored.acl_value() } else { stored.xattrs.get(&name).map(<[u8]>::to_vec) };
+        value.ok_or(Errno::ENODATA)
     }
 
     /// The names of all attributes that are `seen`, each with a NUL behind it.
@@ -83,9 +87,14 @@ impl Inode {
     /// Sets the attribute `name`.
     pub(super) fn set_xattr(&self, name: XattrName<'_>, value: &[u8], flags: u32) -> Result<(), Errno> {
         self.check_change(name)?;
-        if name.is_acl() && value.is_empty() {
-            return self.remove_xattr(name);
-        }
+        let acl = match name.is_acl() {
+            true if value.is_empty() => return self.remove_xattr(name),
+            true => match Acl::parse(value)? {
+                Some(acl) => Some(acl),
+                None => return self.remove_xattr(name),
+            },
+            false => None,
+        };
         if value.len() > xattr::SIZE_MAX {
             return Err(Errno::E2BIG);
         }
@@ -95,7 +104,11 @@ impl Inode {
             None if flags & xattr::REPLACE != 0 => return Err(Errno::ENODATA),
             _ => {}
         }
-        stored.xattrs.insert(&name, value, &self.filesystem.space)?;
+        match acl {
+            Some(acl) if *name == *acl::ACCESS => stored.set_acl(acl, &self.filesystem.space)?,
+            Some(_) if !self.is_directory() => return Err(Errno::EACCES),
+            _ => stored.xattrs.insert(&name, value, &self.filesystem.space)?,
+        }
         stored.ctime = Time::now();
         Ok(())
     }
