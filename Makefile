@@ -5,7 +5,7 @@ PROGRAMS := target/programs
 NINERING := target/release/ninering
 wasip1 = scripts/wasm-cargo wasm32-wasip1 --release --target-dir target/wasi
 
-.PHONY: help setup build programs demo test lint conformance bench bench-sandbox bench-server fuzz clean
+.PHONY: help setup build programs demo test lint conformance bench bench-sandbox bench-link bench-server fuzz clean
 
 help:
 	@echo "make demo    build everything and run a program on a filesystem of its own"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint    formatting, clippy, documentation, systemd's units"
 	@echo "make bench   the table of ratios in README.md"
 	@echo "make bench-sandbox   what the sandbox costs: the client as a component, and compiled natively"
+	@echo "make bench-link   over a long and narrow link: speed, and round trips beside Linux's client (as root)"
 	@echo "make bench-server   the server beside diod, unpfs and what the machine allows (needs a tmpfs on /dev/shm)"
 	@echo "make fuzz    a minute each of fuzzing of the wire format and of whole sessions (needs a nightly toolchain and cargo-fuzz)"
 
@@ -61,6 +62,11 @@ bench: programs
 bench-sandbox: setup
 	$(CARGO) build --release -p ninering-bench
 	target/release/sandbox-tax mem:
+
+# Over a link of 6 ms and 1 Gbit/s; the part about Linux's client as root.
+bench-link: programs
+	$(CARGO) build --release -p ninering -p ninering-slow-link
+	tests/slow-link/bench
 
 # unpfs is built here, diod is Debian's; whichever is missing is left out of the table.
 bench-server:

@@ -5,6 +5,9 @@
 //! fsprobe copy SRC DST       copy a file in pieces of 1 MiB, and sync it
 //! fsprobe sha256 FILE        print a file's SHA-256
 //! fsprobe tree ROOT N        write N files in nested directories; read, rename, delete them
+//! fsprobe walk ROOT          list all directories and ask for all attributes; print how long that took
+//! fsprobe read FILE PIECE    read a file in pieces of so many bytes; print how fast that was
+//! fsprobe write FILE N PIECE write N MiB in such pieces, and sync; print how fast that was
 //! fsprobe semantics ROOT     check what std::fs promises, one by one
 //! fsprobe cat                copy standard input to standard output
 //! fsprobe args …             print the arguments, one a line
@@ -17,6 +20,7 @@
 //! error and status 1.
 
 mod errno;
+mod link;
 mod semantics;
 mod tree;
 
@@ -30,7 +34,8 @@ use sha2::{Digest, Sha256};
 /// Whatever went wrong: it is only ever printed.
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-const USAGE: &str = "usage: fsprobe copy|sha256|tree|semantics|cat|args|env|exit|hang|write-and-hang …; see the source";
+const USAGE: &str =
+    "usage: fsprobe copy|sha256|tree|walk|read|write|semantics|cat|args|env|exit|hang|write-and-hang …; see the source";
 
 /// What large reads and writes use at a time.
 const PIECE: usize = 1 << 20;
@@ -52,6 +57,9 @@ fn run(arguments: &[&str]) -> Outcome<ExitCode> {
         ["copy", source, destination] => copy(source, destination)?,
         ["sha256", file] => println!("{}", sha256(file)?),
         ["tree", root, count] => tree::tree(Path::new(root), count.parse()?)?,
+        ["walk", root] => link::walk(Path::new(root))?,
+        ["read", file, piece] => link::read(Path::new(file), piece.parse()?)?,
+        ["write", file, mebibytes, piece] => link::write(Path::new(file), mebibytes.parse()?, piece.parse()?)?,
         ["semantics", root] => semantics::semantics(Path::new(root))?,
         ["cat"] => {
             io::copy(&mut io::stdin().lock(), &mut io::stdout().lock())?;
