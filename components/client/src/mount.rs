@@ -24,6 +24,8 @@ pub struct Options {
     pub msize: u32,
     /// The device processes requests in the order in which they were added, each before the next.
     pub ordered: bool,
+    /// The server is asked for 9P2000.L alone, without extensions.
+    pub plain: bool,
     /// It has completed all requests when it was kicked.
     pub immediate: bool,
     /// Ask the server for authentication before attaching.
@@ -66,8 +68,9 @@ impl<R: Ring> Mount<R> {
 
     /// Negotiates with the server and attaches. Yields the root's qid.
     pub fn start(&self, options: Options) -> Outcome<Value> {
-        let Options { aname, uname, n_uname, msize, ordered, immediate, authenticate, client_id } = options;
+        let Options { aname, uname, n_uname, msize, ordered, plain, immediate, authenticate, client_id } = options;
         self.session.set_ordered(ordered);
+        self.session.set_plain(plain);
         self.session.set_immediate(immediate);
         let start = Start { msize, uname, aname, n_uname, authenticate, client_id };
         self.run(async move |vfs| vfs.start(start).await)

@@ -184,6 +184,7 @@ fn report(argument: &MountArgument, mount: &Mount) -> String {
         copied_bytes,
         payload_through_wit,
         cache,
+        names,
     } = mount.statistics();
     let rows = [
         ("operations", operations),
@@ -205,6 +206,10 @@ fn report(argument: &MountArgument, mount: &Mount) -> String {
         ("pages given up for others", cache.evicted_pages),
         ("pages changed elsewhere", cache.invalidated_pages),
         ("bytes in the cache", cache.held_bytes),
+        ("names and attributes that were known", names.hits),
+        ("of them names that are not there", names.missing_hits),
+        ("names and attributes that were asked for", names.misses),
+        ("entries listed with attributes", names.entries_with_attributes),
     ];
     let cached = if mount.cache_mode() == CacheMode::None { &[][..] } else { &cached };
     let mut text = format!("ninering: {} = {}\n", argument.path, argument.source);

@@ -7,6 +7,7 @@ use ninering_wire::{Errno, QidType};
 use super::{
     AttributeChanges, Attributes, Buffer, Buffers, Entries, EntriesPlus, Error, FilesystemStatistics, Mount, OpenFlags,
     Qid, Result,
+    cache::names::{Change, Known, Missing, Names, Target},
     component::vfs::{MemoryKind, Node, Value},
 };
 
@@ -76,6 +77,42 @@ impl Handle {
         if flags.intersects(OpenFlags::WRITE | OpenFlags::APPEND | OpenFlags::CREATE | OpenFlags::TRUNCATE) {
             self.writable()?;
         }
+        match self.names() {
+            None => self.open_asking(path, flags, mode).await.map(|(handle, _)| handle),
+            Some((names, identity)) => self.open_noting(names, identity, path, flags, mode).await,
+        }
+    }
+
+    /// Opens, and notes what is learned by it.
+    async fn open_noting(
+        &self,
+        names: &Names,
+        identity: u64,
+        path: &str,
+        flags: OpenFlags,
+        mode: u32,
+    ) -> Result<Handle> {
+        let makes = flags.contains(OpenFlags::CREATE);
+        if !makes && names.is_missing(identity, path) {
+            return Err(Errno::ENOENT.into());
+        }
+        let mut change = match (makes, flags.contains(OpenFlags::TRUNCATE)) {
+            (true, _) => Some(names.change(&[Target::NewName(identity, path)])),
+            (false, true) => Some(names.change(&[Target::FileAt(identity, path)])),
+            (false, false) => None,
+        };
+        let question = names.question();
+        let asking = if change.is_none() { flags | OpenFlags::ATTRIBUTES } else { flags };
+        let (handle, attributes) = self.open_asking(path, asking, mode).await?;
+        if let Some(change) = &mut change {
+            change.concerns(handle.qid.path);
+        }
+        names.note_opened(question, handle.qid.path, attributes.as_ref());
+        Ok(handle)
+    }
+
+    /// Opens, and yields the file's attributes if they came along.
+    async fn open_asking(&self, path: &str, flags: OpenFlags, mode: u32) -> Result<(Handle, Option<Attributes>)> {
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_open(store, self.node, path, flags, mode)
         });
@@ -84,7 +121,9 @@ impl Handle {
             (Ok(other), ..) => return Err(unexpected(other)),
             (Err(error), ..) => return Err(error),
         };
-        Ok(Handle { mount: self.mount.clone(), incarnation: Some(incarnation), node: opened.node, qid: opened.qid })
+        let handle =
+            Handle { mount: self.mount.clone(), incarnation: Some(incarnation), node: opened.node, qid: opened.qid };
+        Ok((handle, opened.attributes))
     }
 
     /// Reads at `offset` into `buffer`, which comes back holding as many bytes as there were: fewer than it had only
@@ -134,6 +173,7 @@ impl Handle {
             return (Err(error), buffers);
         }
         self.mount.0.contents(self.qid.path).fetch_add(1, Ordering::AcqRel);
+        let _change = self.changing();
         let given: usize = buffers.iter().map(Buffer::len).sum();
         let outcome = self.mount.operate(self.incarnation, buffers, |vfs, store, extents| {
             vfs.call_write(store, self.node, offset, memory, extents)
@@ -152,6 +192,9 @@ impl Handle {
 
     /// Reads a directory that was opened with `READ`, from an entry's `offset` or 0 on. `.` and `..` are left out.
     pub async fn read_directory(&self, offset: u64) -> Result<Entries> {
+        if let Some((names, identity)) = self.names() {
+            names.note_listed(identity);
+        }
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_read_directory(store, self.node, offset)
         });
@@ -164,12 +207,16 @@ impl Handle {
 
     /// The same with the attributes of all the entries, which are asked for at once: in one flight where the server can.
     pub async fn read_directory_plus(&self, offset: u64) -> Result<EntriesPlus> {
+        let noting = self.names().map(|(names, identity)| (names, identity, names.question()));
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_read_directory_plus(store, self.node, offset)
         });
         let entries = expect!(outcome.await, EntriesPlus)?;
         if entries.entries.is_empty() && !entries.end {
             return Err(Error::broken("the client lists nothing, and says that there is more"));
+        }
+        if let Some((names, identity, question)) = noting {
+            names.note_entries(question, identity, &entries.entries);
         }
         Ok(entries)
     }
@@ -184,6 +231,17 @@ impl Handle {
 
     /// Its attributes.
     pub async fn stat(&self) -> Result<Attributes> {
+        let Some((names, identity)) = self.names() else { return self.ask_attributes().await };
+        if let Some(known) = names.attributes(identity) {
+            return Ok(known);
+        }
+        let question = names.question();
+        let attributes = self.ask_attributes().await?;
+        names.note(question, &attributes);
+        Ok(attributes)
+    }
+
+    async fn ask_attributes(&self) -> Result<Attributes> {
         let outcome =
             self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| vfs.call_stat(store, self.node));
         expect!(outcome.await, Attributes)
@@ -191,6 +249,13 @@ impl Handle {
 
     /// The attributes of what `path` names.
     pub async fn stat_at(&self, path: &str, follow: bool) -> Result<Attributes> {
+        if let Some((names, identity)) = self.names() {
+            return match names.attributes_at(identity, path, follow) {
+                Ok(Some(known)) => Ok(known),
+                Ok(None) => self.look_up_at(names, identity, path, follow).await,
+                Err(Missing) => Err(Errno::ENOENT.into()),
+            };
+        }
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_stat_at(store, self.node, path, follow)
         });
@@ -199,6 +264,13 @@ impl Handle {
 
     /// The identity of what `path` names.
     pub async fn identify_at(&self, path: &str, follow: bool) -> Result<Qid> {
+        if let Some((names, identity)) = self.names() {
+            return match names.look_up(identity, path, follow) {
+                Known::File(qid) => Ok(qid),
+                Known::Missing => Err(Errno::ENOENT.into()),
+                Known::Nothing => self.look_up_at(names, identity, path, follow).await.map(|found| found.qid),
+            };
+        }
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_identify_at(store, self.node, path, follow)
         });
@@ -209,6 +281,7 @@ impl Handle {
     pub async fn set_attributes(&self, changes: AttributeChanges) -> Result<()> {
         self.writable()?;
         self.mount.0.contents(self.qid.path).fetch_add(1, Ordering::AcqRel);
+        let _change = self.changing();
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_set_attributes(store, self.node, changes)
         });
@@ -218,6 +291,7 @@ impl Handle {
     /// Changes the attributes of what `path` names.
     pub async fn set_attributes_at(&self, path: &str, follow: bool, changes: AttributeChanges) -> Result<()> {
         self.writable()?;
+        let _change = self.changing_names(|directory| Target::FileAt(directory, path));
         if changes.size.is_some() {
             // Whose size it is, only the server knows.
             for count in &self.mount.0.contents {
@@ -240,6 +314,7 @@ impl Handle {
     /// Makes a directory.
     pub async fn make_directory(&self, path: &str, mode: u32) -> Result<Qid> {
         self.writable()?;
+        let _change = self.changing_names(|directory| Target::NewName(directory, path));
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_make_directory(store, self.node, path, mode)
         });
@@ -249,6 +324,7 @@ impl Handle {
     /// Makes a symbolic link to `target`, which is not looked at.
     pub async fn symlink(&self, path: &str, target: &str) -> Result<Qid> {
         self.writable()?;
+        let _change = self.changing_names(|directory| Target::NewName(directory, path));
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_symlink(store, self.node, path, target)
         });
@@ -266,6 +342,8 @@ impl Handle {
     /// Makes `new_path` in `new_directory` a hard link to `old_path`.
     pub async fn link(&self, old_path: &str, follow: bool, new_directory: &Handle, new_path: &str) -> Result<()> {
         self.writable()?;
+        let _change = self.changing_names(|directory| Target::FileAt(directory, old_path));
+        let _new_name = new_directory.changing_names(|directory| Target::NewName(directory, new_path));
         self.same_mount(new_directory)?;
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_link(store, self.node, old_path, follow, new_directory.node, new_path)
@@ -276,6 +354,8 @@ impl Handle {
     /// Renames `old_path` to `new_path` in `new_directory`, replacing what is there as `rename(2)` does.
     pub async fn rename(&self, old_path: &str, new_directory: &Handle, new_path: &str) -> Result<()> {
         self.writable()?;
+        let _change = self.changing_names(|directory| Target::Name(directory, old_path));
+        let _new_name = new_directory.changing_names(|directory| Target::Name(directory, new_path));
         self.mount.0.removals.fetch_add(1, Ordering::Relaxed);
         self.same_mount(new_directory)?;
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
@@ -287,6 +367,7 @@ impl Handle {
     /// Removes what is not a directory.
     pub async fn unlink(&self, path: &str) -> Result<()> {
         self.writable()?;
+        let _change = self.changing_names(|directory| Target::Name(directory, path));
         self.mount.0.removals.fetch_add(1, Ordering::Relaxed);
         let outcome = self
             .mount
@@ -297,11 +378,51 @@ impl Handle {
     /// Removes an empty directory.
     pub async fn remove_directory(&self, path: &str) -> Result<()> {
         self.writable()?;
+        let _change = self.changing_names(|directory| Target::Name(directory, path));
         self.mount.0.removals.fetch_add(1, Ordering::Relaxed);
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_remove_directory(store, self.node, path)
         });
         expect!(outcome.await)
+    }
+
+    /// Asks for the attributes of what `path` names, and notes them with what is on the way.
+    async fn look_up_at(&self, names: &Names, identity: u64, path: &str, follow: bool) -> Result<Attributes> {
+        let question = names.question();
+        let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
+            vfs.call_look_up_at(store, self.node, path, follow)
+        });
+        let found = expect!(outcome.await, LookedUp)?;
+        names.note_look_up(question, identity, path, &found);
+        found.attributes.ok_or(Errno::ENOENT.into())
+    }
+
+    /// Reads a directory, with attributes if those are asked for in most that were read before.
+    pub(crate) async fn read_directory_for_programs(&self, offset: u64) -> Result<Entries> {
+        if !self.names().is_some_and(|(names, _)| names.wants_attributes()) {
+            return self.read_directory(offset).await;
+        }
+        let EntriesPlus { entries, end } = self.read_directory_plus(offset).await?;
+        Ok(Entries { entries: entries.into_iter().map(|entry| entry.entry).collect(), end })
+    }
+
+    /// What is believed of names and attributes on this mount, and by which number it knows this file.
+    fn names(&self) -> Option<(&Names, u64)> {
+        let names = self.mount.0.names.as_ref()?;
+        let identity = if self.incarnation.is_some() { self.qid.path } else { names.root()? };
+        Some((names, identity))
+    }
+
+    /// The file is about to be changed: what is believed of it is forgotten, now and when this is dropped.
+    pub(super) fn changing(&self) -> Option<Change<'_>> {
+        let (names, identity) = self.names()?;
+        Some(names.change(&[Target::File(identity)]))
+    }
+
+    /// Names in this directory are about to be changed, likewise.
+    fn changing_names<'a>(&self, target: impl Fn(u64) -> Target<'a>) -> Option<Change<'_>> {
+        let (names, identity) = self.names()?;
+        Some(names.change(&[target(identity)]))
     }
 
     fn writable(&self) -> Result<()> {

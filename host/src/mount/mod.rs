@@ -23,7 +23,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -36,7 +36,7 @@ use wasmtime::{Store, component::Resource};
 
 pub use self::{
     buffer::Buffer,
-    cache::{CacheMode, CacheStatistics},
+    cache::{CacheMode, CacheStatistics, NameStatistics},
     component::{
         ClientComponent,
         types::{
@@ -50,6 +50,7 @@ pub use self::{
 };
 use self::{
     buffer::BufferPool,
+    cache::names::Names,
     calls::{Begun, Yield},
     component::{Guest, MountComponent, QueueHandle, RegionHandle, Sandbox, Template, client, memory::Extent, vfs},
 };
@@ -165,6 +166,8 @@ pub struct Statistics {
     pub payload_through_wit: u64,
     /// What the cache did.
     pub cache: CacheStatistics,
+    /// What was asked about names and attributes.
+    pub names: NameStatistics,
 }
 
 /// Where a mount's files come from.
@@ -182,7 +185,11 @@ struct Shared {
     origin: Origin,
     options: MountOptions,
     state: Mutex<State>,
+    /// The server closes the connection when it is asked for an extension, and is not asked any more.
+    plain: AtomicBool,
     unwritten: write_behind::Registry,
+    /// What is believed of names and attributes, in modes that keep any.
+    names: Option<Names>,
     operations: AtomicU64,
     removals: AtomicU64,
     /// How often contents were changed, by the lowest bits of the file's qid.
@@ -227,9 +234,9 @@ impl Mount {
         let mount = Self::unborn(Origin::Server(Arc::clone(&server)), options);
         let session = server.session();
         match mount.submit_start(|queue| Ok(Box::new(LocalDevice::new(queue, session))))? {
-            Submitted::Complete((outcome, ..)) => outcome?,
+            Submitted::Complete((outcome, ..)) => mount.started(outcome)?,
             Submitted::Pending(..) => return Err(Error::broken("the in-process server did not answer at once")),
-        };
+        }
         Ok(mount)
     }
 
@@ -253,7 +260,7 @@ impl Mount {
             Origin::Server(server) => {
                 let session = server.session();
                 let submitted = self.submit_start(|queue| Ok(Box::new(LocalDevice::new(queue, session))))?;
-                self.outcome(submitted).await.0.map(drop)
+                self.started(self.outcome(submitted).await.0)
             }
             Origin::Remote(address) => self.connect(address).await,
         }
@@ -286,7 +293,8 @@ impl Mount {
             Ok(life) => state.past.plus(life.statistics()),
             Err(_) => state.past,
         };
-        Statistics { operations: self.operations(), copied_bytes: self.0.copied.load(Ordering::Relaxed), ..ring }
+        let names = self.0.names.as_ref().map(Names::statistics).unwrap_or_default();
+        Statistics { operations: self.operations(), copied_bytes: self.0.copied.load(Ordering::Relaxed), names, ..ring }
     }
 
     /// How many operations were submitted so far. As long as it stays the same, nothing was done by this mount.
@@ -341,12 +349,15 @@ impl Mount {
     }
 
     fn unborn(origin: Origin, options: MountOptions) -> Self {
+        let names = Names::new(options.cache.unwrap_or(CacheMode::None), options.attribute_timeout);
         let state = State { incarnation: 0, life: Err("not started".into()), past: Statistics::default() };
         Self(Arc::new(Shared {
             origin,
             options,
             state: Mutex::new(state),
+            plain: AtomicBool::new(false),
             unwritten: Default::default(),
+            names,
             operations: AtomicU64::new(0),
             removals: AtomicU64::new(0),
             contents: [const { AtomicU64::new(0) }; 64],
@@ -355,6 +366,22 @@ impl Mount {
     }
 
     async fn connect(&self, address: &Address) -> Result<()> {
+        let before = self.statistics().requests;
+        let connected = self.connect_once(address).await;
+        // Some servers close the connection when they are asked for a version that they have never heard of.
+        let was_refused = matches!(connected, Err(Error::Broken(_))) && self.statistics().requests == before + 1;
+        if !was_refused || self.0.plain.swap(true, Ordering::Relaxed) {
+            return connected;
+        }
+        let connected = self.connect_once(address).await;
+        if connected.is_err() {
+            // That was not the reason.
+            self.0.plain.store(false, Ordering::Relaxed);
+        }
+        connected
+    }
+
+    async fn connect_once(&self, address: &Address) -> Result<()> {
         let stream = crate::device::remote::connect(address, self.0.options.timeout)
             .await
             .map_err(|error| Error::broken(error.to_string()))?;
@@ -365,7 +392,20 @@ impl Mount {
             }
         });
         let submitted = self.submit_start(|queue| Ok(Box::new(RemoteDevice::start(queue, stream, interrupt))))?;
-        self.outcome(submitted).await.0.map(drop)
+        self.started(self.outcome(submitted).await.0)
+    }
+
+    /// A life of the mount has begun, or not.
+    fn started(&self, outcome: Result<vfs::Value>) -> Result<()> {
+        match outcome? {
+            vfs::Value::Qid(root) => {
+                if let Some(names) = &self.0.names {
+                    names.begin(root.path);
+                }
+                Ok(())
+            }
+            _ => Err(Error::broken("the client answered an operation with another's value")),
+        }
     }
 
     /// Brings up an instance with a device of its own and submits the session's first messages.
@@ -402,6 +442,7 @@ impl Mount {
             n_uname: options.uid.unwrap_or(ninering_wire::NONUNAME),
             msize: options.msize,
             ordered: local,
+            plain: self.0.plain.load(Ordering::Relaxed),
             immediate: local,
             authenticate: false,
             client_id: String::new(),
@@ -623,6 +664,7 @@ impl Life {
             copied_bytes: 0,
             payload_through_wit: guest.payload_through_wit,
             cache: CacheStatistics::default(),
+            names: NameStatistics::default(),
         }
     }
 }
@@ -640,6 +682,8 @@ impl Statistics {
             copied_bytes: self.copied_bytes + other.copied_bytes,
             payload_through_wit: self.payload_through_wit + other.payload_through_wit,
             cache: self.cache.plus(other.cache),
+            // They are the mount's, not a life's.
+            names: other.names,
         }
     }
 }

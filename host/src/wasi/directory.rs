@@ -80,7 +80,7 @@ impl Listing {
     }
 
     async fn read_more(&mut self) -> mount::Result<()> {
-        let batch = self.directory.read_directory(self.next).await?;
+        let batch = self.directory.read_directory_for_programs(self.next).await?;
         self.read = Moment::now(self.directory.mount());
         self.end = batch.end;
         if let Some(last) = batch.entries.last() {

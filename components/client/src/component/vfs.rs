@@ -37,10 +37,20 @@ impl Guest for Component {
         if MOUNT.with_borrow(Option::is_some) {
             return wit_vfs::Outcome::Complete(Err(Errno::EALREADY.into()));
         }
-        let wit_vfs::Options { aname, uname, n_uname, msize, ordered, immediate, authenticate, client_id } = options;
+        let wit_vfs::Options { aname, uname, n_uname, msize, ordered, plain, immediate, authenticate, client_id } =
+            options;
         let mount = Mount::new(HostRing::new(region, queue, immediate));
-        let outcome =
-            mount.start(mount::Options { aname, uname, n_uname, msize, ordered, immediate, authenticate, client_id });
+        let outcome = mount.start(mount::Options {
+            aname,
+            uname,
+            n_uname,
+            msize,
+            ordered,
+            plain,
+            immediate,
+            authenticate,
+            client_id,
+        });
         MOUNT.set(Some(mount));
         outcome.into()
     }

@@ -77,6 +77,8 @@ pub struct Session<R: Ring> {
     ordered: Cell<bool>,
     /// The server knows `Tvisit`.
     visits: Cell<bool>,
+    /// The server is asked for no extension.
+    plain: Cell<bool>,
     immediate: Cell<bool>,
     msize: Cell<u32>,
     payload_max: Cell<u32>,
@@ -126,6 +128,7 @@ impl<R: Ring> Session<R> {
             unhurried: Cell::new(0),
             ordered: Cell::new(false),
             visits: Cell::new(false),
+            plain: Cell::new(false),
             immediate: Cell::new(false),
             msize: Cell::new(0),
             payload_max: Cell::new(0),
@@ -155,6 +158,11 @@ impl<R: Ring> Session<R> {
     /// Can what depends on a walk be sent along with it?
     pub(crate) fn can_visit(&self) -> bool {
         self.ordered.get() || self.visits.get()
+    }
+
+    /// Says whether the server is to be asked for 9P2000.L alone, since it does not even refuse what it does not know.
+    pub fn set_plain(&self, plain: bool) {
+        self.plain.set(plain);
     }
 
     /// Does the server know `Tvisit`?

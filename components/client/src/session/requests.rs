@@ -18,7 +18,8 @@ impl<R: Ring> Session<R> {
         let asked = msize.max(MIN_MSIZE);
         // A server that does not know the longer name says so in one way or another, and is asked again.
         let mut agreed = Err(String::new());
-        for dialect in [VERSION_NINERING, VERSION_9P2000L] {
+        let dialects = if self.plain.get() { &[VERSION_9P2000L][..] } else { &[VERSION_NINERING, VERSION_9P2000L] };
+        for &dialect in dialects {
             let message = Tmessage::Tversion { msize: asked, version: Str(dialect) };
             let answer = |message: Rmessage<'_>| match message {
                 Rmessage::Rversion { msize, version } if *version == *dialect || *version == *VERSION_9P2000L => {

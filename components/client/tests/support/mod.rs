@@ -45,6 +45,7 @@ pub fn options() -> Options {
         n_uname: 1000,
         msize: 64 * 1024,
         ordered: false,
+        plain: false,
         immediate: false,
         authenticate: false,
         client_id: "the tests".into(),

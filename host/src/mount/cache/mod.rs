@@ -1,10 +1,11 @@
 //! The cache of a mount: what it promises, and its parts.
 
 mod counters;
+pub(in crate::mount) mod names;
 
 use std::{fmt, str::FromStr};
 
-pub use self::counters::CacheStatistics;
+pub use self::{counters::CacheStatistics, names::NameStatistics};
 
 /// What a mount keeps of files that it has read or is to write, and what it promises about them.
 ///

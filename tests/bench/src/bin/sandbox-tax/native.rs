@@ -149,6 +149,7 @@ impl Client {
             n_uname: rustix::process::geteuid().as_raw(),
             msize: (1 << 20) + 4096,
             ordered: true,
+            plain: false,
             immediate: true,
             authenticate: false,
             client_id: String::new(),
