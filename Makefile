@@ -5,7 +5,7 @@ PROGRAMS := target/programs
 NINERING := target/release/ninering
 wasip1 = scripts/wasm-cargo wasm32-wasip1 --release --target-dir target/wasi
 
-.PHONY: help setup build programs demo test lint conformance bench bench-sandbox bench-link bench-server fuzz clean
+.PHONY: help setup build programs demo test lint conformance bench bench-sandbox bench-ring bench-link bench-server fuzz clean
 
 help:
 	@echo "make demo    build everything and run a program on a filesystem of its own"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench   the table of ratios in README.md"
 	@echo "make bench-sandbox   what the sandbox costs: the client as a component, and compiled natively"
 	@echo "make bench-link   over a long and narrow link: speed, and round trips beside Linux's client (as root)"
+	@echo "make bench-ring   how often the two sides of a ring notify each other, with event index and without"
 	@echo "make bench-server   the server beside diod, unpfs and what the machine allows (needs a tmpfs on /dev/shm)"
 	@echo "make fuzz    a minute each of fuzzing of the wire format and of whole sessions (needs a nightly toolchain and cargo-fuzz)"
 
@@ -41,7 +42,7 @@ test: programs
 	@scripts/setup --test
 	$(CARGO) test -p ninering-wire -p ninering-iter -p ninering-client
 	$(CARGO) build --release -p ninering
-	$(CARGO) test --release -p ninering -p ninering-hostile -p ninering-tests -p index -p fsprobe
+	$(CARGO) test --release -p ninering -p ninering-ordering -p ninering-hostile -p ninering-tests -p index -p fsprobe
 
 # A server alone serves as well, and is built in a minute.
 conformance:
@@ -67,6 +68,10 @@ bench-sandbox: setup
 bench-link: programs
 	$(CARGO) build --release -p ninering -p ninering-slow-link
 	tests/slow-link/bench
+
+bench-ring: setup
+	$(CARGO) build --release -p ninering-bench
+	target/release/ring-counts
 
 # unpfs is built here, diod is Debian's; whichever is missing is left out of the table.
 bench-server:

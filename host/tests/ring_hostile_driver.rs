@@ -14,7 +14,7 @@ use ninering::{
     device::{Device, DeviceQueue, local::LocalDevice},
     payload::Payload,
     region::Region,
-    virtqueue::{Layout, SetupError},
+    virtqueue::{Features, Layout, SetupError},
 };
 
 use ring_support::{INDIRECT, NEXT, RawRing, WRITE, extent};
@@ -65,7 +65,7 @@ fn indices_outside_the_table_are_refused() {
     // What lies behind the table may look like a descriptor.
     let region = Region::new(1 << 20).unwrap();
     let layout = Layout { avail: 0x1000, used: 0x2000, ..Layout::new(0, SIZE) };
-    let mut device = DeviceQueue::new(Arc::clone(&region), layout).unwrap();
+    let mut device = DeviceQueue::new(Arc::clone(&region), layout, Features::VERSION_1).unwrap();
     let raw = RawRing { region, layout };
     raw.descriptor(0, 0, 1, NEXT, SIZE);
     raw.descriptor(SIZE, 0, 1, 0, 0);
@@ -104,17 +104,109 @@ fn readable_after_writable_is_refused() {
 }
 
 #[test]
-fn indirect_descriptors_are_refused() {
+fn indirect_descriptors_that_were_not_negotiated_are_refused() {
     assert!(!taken(&[(0, 16, INDIRECT, 0)]));
     assert!(!taken(&[(0, 1, NEXT, 1), (0, 16, INDIRECT, 0)]));
     assert!(!taken(&[(0, 16, INDIRECT | NEXT | WRITE, 1), (0, 1, 0, 0)]));
+}
+
+/// The same with one chain of these descriptors, of which one refers to this table at this address.
+fn taken_indirect(descriptors: &[(u64, u32, u16, u16)], at: u64, table: &[(u64, u32, u16, u16)]) -> bool {
+    let (raw, mut device) = RawRing::with(SIZE, Features::VERSION_1.and(Features::INDIRECT));
+    for (index, &(addr, len, flags, next)) in (0..).zip(descriptors) {
+        raw.descriptor(index, addr, len, flags, next);
+    }
+    for (index, &(addr, len, flags, next)) in (0..).zip(table) {
+        raw.descriptor_at(at + 16 * index, addr, len, flags, next);
+    }
+    raw.publish(0, 0);
+    let chain = device.pop();
+    match &chain {
+        Some(chain) => assert!(device.region().payload(&[chain.readable(), chain.writable()].concat()).is_ok()),
+        None => assert_eq!((raw.used_idx(), raw.used(0)), (1, (0, 0)), "{descriptors:?} {table:?}"),
+    }
+    chain.is_some()
+}
+
+const AT: u64 = 0x8000;
+
+#[test]
+fn indirect_tables_are_taken() {
+    let table = [(0, 1, NEXT, 1), (5, 1, NEXT | WRITE, 2), (7, 1, WRITE, 0)];
+    assert!(taken_indirect(&[(AT, 48, INDIRECT, 0)], AT, &table));
+    assert!(taken_indirect(&[(AT, 48, INDIRECT | WRITE, 0)], AT, &table), "the direction of a table means nothing");
+    assert!(taken_indirect(&[(AT, 48, INDIRECT, 0xffff)], AT, &table), "nor does what would be next");
+    assert!(taken_indirect(&[(0, 1, NEXT, 1), (AT, 48, INDIRECT, 0)], AT, &table), "the last of a chain");
+    assert!(taken_indirect(&[(AT + 3, 48, INDIRECT, 0)], AT + 3, &table), "anywhere");
+    assert!(taken_indirect(&[((1 << 20) - 16, 16, INDIRECT, 0)], (1 << 20) - 16, &[(0, 1, 0, 0)]));
+    assert!(taken_indirect(&[(AT, 64, INDIRECT, 0)], AT, &[(0, 1, NEXT, 3), (0, 0, 0, 0), (0, 0, 0, 0), (9, 1, 0, 0)]));
+}
+
+#[test]
+fn impossible_indirect_tables_are_refused() {
+    let table = [(0, 1, NEXT, 1), (0, 1, 0, 0)];
+    for (addr, len) in [
+        (AT, 0),
+        (AT, 1),
+        (AT, 15),
+        (AT, 31),
+        (AT, 33),
+        (AT, u32::MAX),
+        (AT, !15),
+        ((1 << 20) - 16, 32),
+        (1 << 20, 16),
+        (u64::MAX, 16),
+        (u64::MAX - 15, 16),
+        (1 << 63, 32),
+    ] {
+        assert!(!taken_indirect(&[(addr, len, INDIRECT, 0)], AT, &table), "{len} at {addr}");
+    }
+    assert!(!taken_indirect(&[(AT, 32, INDIRECT | NEXT, 1), (0, 1, 0, 0)], AT, &table), "nothing follows a table");
+    assert!(!taken_indirect(&[(AT, 16, INDIRECT, 0)], AT, &table), "the next is not in the table");
+}
+
+#[test]
+fn what_is_in_an_indirect_table_is_checked_likewise() {
+    for table in [
+        &[(AT, 32, INDIRECT, 0), (0, 1, 0, 0)][..],
+        &[(0, 1, NEXT, 1), (AT, 32, INDIRECT, 0)],
+        &[(0, 1, NEXT, 0), (0, 1, 0, 0)],
+        &[(0, 1, NEXT, 1), (0, 1, NEXT, 0)],
+        &[(0, 1, NEXT, 2), (0, 1, 0, 0)],
+        &[(0, 1, NEXT, u16::MAX), (0, 1, 0, 0)],
+        &[(0, 0, 0, 0), (0, 1, 0, 0)],
+        &[(1 << 20, 1, 0, 0), (0, 1, 0, 0)],
+        &[(0, 1, NEXT | WRITE, 1), (0, 1, 0, 0)],
+        &[(0, u32::MAX, 0, 0), (0, 1, 0, 0)],
+    ] {
+        assert!(!taken_indirect(&[(AT, 32, INDIRECT, 0)], AT, table), "{table:?}");
+    }
+    let long =
+        |count: u16| -> Vec<_> { (1..=count).map(|next| (0, 1, if next < count { NEXT } else { 0 }, next)).collect() };
+    assert!(taken_indirect(&[(AT, 128, INDIRECT, 0)], AT, &long(SIZE)));
+    assert!(!taken_indirect(&[(AT, 144, INDIRECT, 0)], AT, &long(SIZE + 1)), "longer than the queue");
+    assert!(!taken_indirect(&[(0, 1, NEXT, 1), (AT, 128, INDIRECT, 0)], AT, &long(SIZE)));
+    assert!(!taken_indirect(&[(0, 1, NEXT | WRITE, 1), (AT, 16, INDIRECT, 0)], AT, &long(1)), "order, across tables");
+}
+
+#[test]
+fn features_that_no_queue_has_are_refused() {
+    let region = Region::new(1 << 16).unwrap();
+    let layout = Layout::new(0x1000, 16);
+    let new = |bits| DeviceQueue::new(Arc::clone(&region), layout, Features::from(bits)).err();
+    for good in [Features::VERSION_1, Features::ALL, Features::VERSION_1.and(Features::EVENT_INDEX)] {
+        assert_eq!(new(good.bits()), None);
+    }
+    for bad in [0, Features::EVENT_INDEX.bits(), Features::ALL.bits() | 1 << 33, Features::ALL.bits() | 1, u64::MAX] {
+        assert_eq!(new(bad), Some(SetupError::Features(bad)));
+    }
 }
 
 #[test]
 fn chains_of_4_gib_are_refused() {
     let region = Region::new(3 << 30).unwrap();
     let layout = Layout::new(0, SIZE);
-    let mut device = DeviceQueue::new(Arc::clone(&region), layout).unwrap();
+    let mut device = DeviceQueue::new(Arc::clone(&region), layout, Features::VERSION_1).unwrap();
     let raw = RawRing { region, layout };
     raw.descriptor(0, 0, 3 << 30, NEXT, 1);
     raw.descriptor(1, 0, 3 << 30, WRITE, 0);
@@ -167,7 +259,7 @@ fn a_head_made_available_again_while_it_is_under_way_is_passed_over() {
 #[test]
 fn impossible_layouts_are_refused() {
     let region = Region::new(1 << 16).unwrap();
-    let new = |layout| DeviceQueue::new(Arc::clone(&region), layout).err();
+    let new = |layout| DeviceQueue::new(Arc::clone(&region), layout, Features::VERSION_1).err();
     let good = Layout::new(0x1000, 16);
     assert_eq!(new(good), None);
     assert_eq!(new(Layout { size: 12, ..good }), Some(SetupError::Size(12)));

@@ -3,13 +3,16 @@
 
 mod ring_support;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 use ninering::{
     device::{Chain, DeviceQueue},
-    lease::{Leases, MemoryError},
+    lease::{Leases, MemoryError, State},
     region::{Extent, PAGE, Region},
-    virtqueue::{Driver, QueueError, SetupError},
+    virtqueue::{Driver, Features, QueueError, SetupError},
 };
 use proptest::prelude::*;
 
@@ -81,6 +84,8 @@ struct World {
     under_way: Vec<Chain>,
     /// What a reset has ended, and the driver was not told of yet, in order.
     ended: VecDeque<u32>,
+    /// The buffers of which requests have held some, by their offset.
+    was_held: BTreeSet<u64>,
     /// A device that the queue was taken from, with what was under way then.
     late: Option<(DeviceQueue, Vec<Chain>)>,
 }
@@ -90,9 +95,9 @@ fn overlap(a: &Extent, b: &Extent) -> bool {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(features: Features) -> Self {
         let region = Region::new(SIZE).unwrap();
-        let (driver, device) = Driver::new(Arc::clone(&region), QUEUE).unwrap();
+        let (driver, device) = Driver::with_features(Arc::clone(&region), QUEUE, features).unwrap();
         let leases = Leases::new(Arc::clone(&region), LIMIT);
         Self {
             region,
@@ -105,6 +110,7 @@ impl World {
             under_way: vec![],
             ended: VecDeque::new(),
             late: None,
+            was_held: BTreeSet::new(),
         }
     }
 
@@ -200,6 +206,9 @@ impl World {
                 match added {
                     Ok(()) => {
                         assert_eq!(refusal, None);
+                        let touched = |buffer: &Extent| all.iter().any(|extent| overlap(extent, buffer));
+                        let touched = self.buffers.iter().map(|(buffer, _)| buffer).filter(|buffer| touched(buffer));
+                        self.was_held.extend(touched.map(|buffer| buffer.offset));
                         let writable = reply + input.iter().map(|extent| extent.len).sum::<u32>();
                         self.requests.push((id, all, writable));
                     }
@@ -235,7 +244,9 @@ impl World {
                 let expected: Vec<_> = self.ended.drain(..).chain(self.requests.drain(..).map(|(id, ..)| id)).collect();
                 assert_eq!(ids, expected);
                 self.retire();
-                (self.driver, self.device) = Driver::new(Arc::clone(&self.region), QUEUE).expect("space");
+                let features = self.driver.features();
+                (self.driver, self.device) =
+                    Driver::with_features(Arc::clone(&self.region), QUEUE, features).expect("space");
             }
             Step::Reset { detached: false } => {
                 assert_eq!(self.driver.reset(&mut self.leases).err(), Some(SetupError::Attached));
@@ -257,14 +268,33 @@ impl World {
                 queue.complete(chain, 1);
             }
         }
+        let buffers = &self.buffers;
+        self.was_held.retain(|offset| buffers.iter().any(|(buffer, _)| buffer.offset == *offset));
         let mut held: Vec<_> = self.requests.iter().flat_map(|(_, extents, _)| extents).collect();
         held.sort_by_key(|extent| extent.offset);
         assert!(held.windows(2).all(|pair| !overlap(pair[0], pair[1])), "a byte in two requests");
         let with_extents = self.requests.iter().filter(|(_, extents, _)| !extents.is_empty());
         assert_eq!(self.leases.in_flight(), with_extents.count());
         assert_eq!(self.leases.allocated(), self.own());
-        for (buffer, _) in &self.buffers {
-            assert_eq!(self.leases.is_in_flight(*buffer), self.held(buffer));
+        for (buffer, owner) in &self.buffers {
+            let held = self.held(buffer);
+            assert_eq!(self.leases.is_in_flight(*buffer), held);
+            let was_held = self.was_held.contains(&buffer.offset);
+            let state = match owner {
+                Owner::Revoked => State::Revoked,
+                _ if held => State::InFlight,
+                _ if was_held => State::Returned,
+                _ => State::Filled,
+            };
+            assert_eq!(self.leases.state(*buffer), state);
+            // The component reads and writes what is its, and nothing of what is the device's.
+            if state != State::InFlight {
+                let usable = matches!(state, State::Filled | State::Returned);
+                assert_eq!(self.leases.check(*buffer).is_ok(), usable);
+            }
+        }
+        for (_, extents, _) in &self.requests {
+            assert!(extents.iter().all(|extent| self.leases.check(*extent).is_err()));
         }
     }
 
@@ -308,8 +338,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn leases_never_overlap_and_never_leak(steps in prop::collection::vec(step(), 1..250)) {
-        let mut world = World::new();
+    fn leases_never_overlap_and_never_leak(
+        features in prop::sample::select(vec![Features::VERSION_1, Features::ALL]),
+        steps in prop::collection::vec(step(), 1..250),
+    ) {
+        let mut world = World::new(features);
         for step in steps {
             world.take(step);
         }

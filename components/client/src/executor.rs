@@ -165,7 +165,7 @@ impl<R: Ring, T> Executor<R, T> {
                 self.end_all();
                 break;
             }
-            look |= self.session.kick();
+            look |= self.session.kick() || self.session.holds_used();
             if !look {
                 break;
             }

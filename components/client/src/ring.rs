@@ -126,6 +126,11 @@ pub trait Ring: 'static {
     /// # Errors
     /// As [`Ring::kick`]'s, for chains that had found no room.
     fn used(&self, take: impl FnMut(Used)) -> Result<(), &'static str>;
+    /// Does it hold chains that came back otherwise than by [`Ring::used`], and were not asked for yet? The device is
+    /// not heard of again because of them.
+    fn holds_used(&self) -> bool {
+        false
+    }
 
     /// Takes memory of the region for the client's own use; `None` where there is none left.
     fn allocate(&self, len: u32) -> Option<Extent>;

@@ -6,7 +6,7 @@ use vm_memory::VolatileMemory;
 
 use crate::{
     region::{Extent, Region},
-    virtqueue::Layout,
+    virtqueue::{DESCRIPTOR, Features, Layout},
 };
 
 /// A chain, read from the descriptor table once and checked. What the driver does to the table afterwards does not
@@ -27,12 +27,21 @@ pub enum BadChain {
     /// An index is not one of the table.
     #[error("descriptor {0} is not in the table")]
     Index(u16),
-    /// It has more descriptors than the table.
+    /// It has more descriptors than the queue.
     #[error("the descriptors form a loop")]
     Loop,
     /// A descriptor is indirect, which was not negotiated.
-    #[error("an indirect descriptor")]
+    #[error("an indirect descriptor, which was not negotiated")]
     Indirect,
+    /// A descriptor of an indirect table is indirect.
+    #[error("an indirect table in an indirect table")]
+    Nested,
+    /// A descriptor follows an indirect one.
+    #[error("an indirect descriptor that is not the last")]
+    NotLast,
+    /// An indirect table is empty, not whole descriptors, or reaches past the region's end.
+    #[error("{} bytes at {} are no table of descriptors", .0.len, .0.offset)]
+    Table(Extent),
     /// A readable descriptor follows a writable one.
     #[error("a readable descriptor follows a writable one")]
     Order,
@@ -45,25 +54,45 @@ pub enum BadChain {
 }
 
 impl Chain {
-    /// Reads the chain that begins with the descriptor `head`.
+    /// Reads the chain that begins with the descriptor `head`. Its last descriptor may be indirect, where that was
+    /// negotiated; with those of the table it has no more than the queue.
     ///
     /// The iterator of virtio-queue is not used, because it ends at a bad descriptor as it does at the last one, and
-    /// follows indirect ones.
-    pub(super) fn read(region: &Region, layout: &Layout, head: u16) -> Result<Self, BadChain> {
+    /// follows indirect ones that were not negotiated.
+    pub(super) fn read(region: &Region, layout: &Layout, features: Features, head: u16) -> Result<Self, BadChain> {
         let mut chain = Self { head, extents: SmallVec::new(), readable: 0, readable_len: 0, writable_len: 0 };
         let mut total = 0u32;
         let mut index = head;
+        // The table that it is in, and its length.
+        let (mut table, mut count, mut nested) = (layout.descriptors, u32::from(layout.size), false);
         loop {
-            if index >= layout.size {
+            if u32::from(index) >= count {
                 return Err(BadChain::Index(index));
             }
             if chain.extents.len() == usize::from(layout.size) {
                 return Err(BadChain::Loop);
             }
-            let place = region.mapping().get_ref::<RawDescriptor>(layout.descriptor(index) as usize);
+            let place = table + DESCRIPTOR * u64::from(index);
+            let place = region.mapping().get_ref::<RawDescriptor>(place as usize);
             let descriptor = split::Descriptor::from(place.map_err(|_| BadChain::Index(index))?.load());
             if descriptor.refers_to_indirect_table() {
-                return Err(BadChain::Indirect);
+                if !features.contains(Features::INDIRECT) {
+                    return Err(BadChain::Indirect);
+                }
+                if nested {
+                    return Err(BadChain::Nested);
+                }
+                if descriptor.has_next() {
+                    return Err(BadChain::NotLast);
+                }
+                let extent = Extent { offset: descriptor.addr().0, len: descriptor.len() };
+                count = extent.len / DESCRIPTOR as u32;
+                let whole = count > 0 && extent.len.is_multiple_of(DESCRIPTOR as u32);
+                if !whole || extent.end().is_none_or(|end| end > region.size()) {
+                    return Err(BadChain::Table(extent));
+                }
+                (table, index, nested) = (extent.offset, 0, true);
+                continue;
             }
             let extent = Extent { offset: descriptor.addr().0, len: descriptor.len() };
             if extent.len == 0 || extent.end().is_none_or(|end| end > region.size()) {

@@ -3,8 +3,8 @@
 
 use ninering_wire::{HEADER_LEN, TWRITE_LEN};
 
-use super::{Chain, Device, DeviceQueue, Handler};
-use crate::payload::Payload;
+use super::{Chain, Device, DeviceQueue, DeviceQueueStatistics, Handler};
+use crate::{payload::Payload, virtqueue::Features};
 
 /// The longest message other than a `Twrite`, in bytes; a longer one is returned with no reply.
 const MAX_MESSAGE: usize = 65_536;
@@ -28,6 +28,9 @@ pub struct LocalDevice<H> {
 }
 
 impl<H: Handler> LocalDevice<H> {
+    /// What it offers: no event index, for to be kicked is a function call, and it raises no interrupts.
+    pub const FEATURES: Features = Features::VERSION_1.and(Features::INDIRECT);
+
     /// The device that answers what is in `queue` with `handler`.
     pub fn new(queue: DeviceQueue, handler: H) -> Self {
         Self { queue, handler, message: vec![0; FRONT] }
@@ -60,6 +63,14 @@ impl<H: Handler> Device for LocalDevice<H> {
 
     fn broken(&self) -> Option<String> {
         self.queue.is_broken().then(|| "the queue is broken or closed".into())
+    }
+
+    fn interrupts(&self) -> bool {
+        false
+    }
+
+    fn statistics(&self) -> DeviceQueueStatistics {
+        self.queue.statistics()
     }
 
     fn close(&mut self) {

@@ -19,7 +19,7 @@ use crate::{payload::Payload, server::Session};
 
 /// What a mount or a VMM needs to know of a device.
 pub trait Device: Send {
-    /// There are new chains. A device that need not wait has returned them when this does, any device may have
+    /// There are new chains of which the device [wants](crate::virtqueue::Driver::kick_needed) to be told. A device that need not wait has returned them when this does, any device may have
     /// returned some: look at the used ring after each kick. Never waits, and never calls the device's interrupt.
     fn kick(&mut self);
 
@@ -28,6 +28,12 @@ pub trait Device: Send {
     fn broken(&self) -> Option<String> {
         None
     }
+
+    /// Does it return chains at other times than in [`kick`](Self::kick), and interrupt then?
+    fn interrupts(&self) -> bool;
+
+    /// The counters of its queue.
+    fn statistics(&self) -> DeviceQueueStatistics;
 
     /// Ends the device, and returns all chains with nothing written. When this returns, the device does not touch
     /// the region any more, and will not, and has [let go](DeviceQueue::detach) of the ring, which can be

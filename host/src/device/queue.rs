@@ -11,7 +11,10 @@ use vm_memory::{Le32, VolatileMemory, volatile_memory};
 use super::Chain;
 use crate::{
     region::Region,
-    virtqueue::{Layout, RingMemory, SIZES, SetupError},
+    virtqueue::{
+        Features, Layout, RingMemory, SIZES, SetupError,
+        index::{Consumer, Publisher, Wish},
+    },
 };
 
 /// Counters of a queue's device side, since it was made.
@@ -23,6 +26,10 @@ pub struct DeviceQueueStatistics {
     pub completed: u64,
     /// Entries of the available ring that were no chain, or one that is under way already.
     pub bad_chains: u64,
+    /// Times that the driver had to be told of returned chains.
+    pub interrupts: u64,
+    /// Times that there were some which it did not want to be told of.
+    pub interrupts_suppressed: u64,
 }
 
 /// What is wrong with a ring.
@@ -43,9 +50,9 @@ enum RingError {
 pub struct DeviceQueue {
     region: Arc<Region>,
     layout: Layout,
-    /// The `idx` of the next entry of the available ring, and of the used ring.
-    next_avail: u16,
-    next_used: u16,
+    features: Features,
+    avail: Consumer,
+    used: Publisher,
     /// Which heads are under way, so that no more than the queue's size ever are.
     under_way: Box<[bool]>,
     state: State,
@@ -66,11 +73,12 @@ enum State {
 }
 
 impl DeviceQueue {
-    /// The queue that lies in the region as `layout` says.
+    /// The queue that lies in the region as `layout` says, and is used with `features`.
     ///
     /// # Errors
-    /// Where the layout is impossible.
-    pub fn new(region: Arc<Region>, layout: Layout) -> Result<Self, SetupError> {
+    /// Where the layout is impossible, or the driver has accepted features that no queue has.
+    pub fn new(region: Arc<Region>, layout: Layout, features: Features) -> Result<Self, SetupError> {
+        let features = features.accepted()?;
         if !SIZES.contains(&layout.size) || !layout.size.is_power_of_two() {
             return Err(SetupError::Size(layout.size));
         }
@@ -91,8 +99,9 @@ impl DeviceQueue {
         Ok(Self {
             region,
             layout,
-            next_avail: 0,
-            next_used: 0,
+            features,
+            avail: Consumer::default(),
+            used: Publisher::default(),
             under_way: vec![false; layout.size.into()].into(),
             state: State::Live,
             statistics: DeviceQueueStatistics::default(),
@@ -100,8 +109,10 @@ impl DeviceQueue {
         })
     }
 
-    pub(crate) fn keeping(self, ring: Arc<RingMemory>) -> Self {
-        Self { ring: Some(ring), ..self }
+    /// The queue in the ring of a [`Driver`](crate::virtqueue::Driver).
+    pub(crate) fn of(ring: &Arc<RingMemory>, features: Features) -> Result<Self, SetupError> {
+        let queue = Self::new(Arc::clone(ring.region()), ring.layout(), features)?;
+        Ok(Self { ring: Some(Arc::clone(ring)), ..queue })
     }
 
     /// The memory that the queue and all its chains lie in.
@@ -112,6 +123,11 @@ impl DeviceQueue {
     /// Where the queue lies.
     pub fn layout(&self) -> Layout {
         self.layout
+    }
+
+    /// What the two sides have agreed on.
+    pub fn features(&self) -> Features {
+        self.features
     }
 
     /// Has the driver made the available ring impossible, or was the queue [detached](Self::detach)? Then no chain is
@@ -156,7 +172,7 @@ impl DeviceQueue {
                     continue;
                 }
             }
-            match Chain::read(&self.region, &self.layout, head) {
+            match Chain::read(&self.region, &self.layout, self.features, head) {
                 Ok(chain) => {
                     self.statistics.popped += 1;
                     return Some(chain);
@@ -190,34 +206,78 @@ impl DeviceQueue {
         }
     }
 
+    /// Asks the driver for a kick when there is another chain. `false` where there is one already: that is to be taken
+    /// first, and then asked again. A device that looks at the ring in each kick, and is kicked for each chain, need not
+    /// ask.
+    pub fn want_kick(&mut self) -> bool {
+        if self.state != State::Live {
+            return true;
+        }
+        let Ok(wish) = self.wish() else { return true };
+        let Ok(idx) = atomic(&self.region, self.layout.avail_idx()) else { return true };
+        self.avail.want_notification(idx, wish)
+    }
+
+    /// Needs no kicks until it asks again: it is at work on the available ring.
+    pub fn forgo_kicks(&mut self) {
+        if self.state == State::Live
+            && let Ok(wish) = self.wish()
+        {
+            self.avail.forgo_notification(wish);
+        }
+    }
+
+    /// Were chains returned since the last call of this, and does the driver want to be told? If so this counts as an
+    /// interrupt, and the caller is to raise it.
+    pub fn interrupt_needed(&mut self) -> bool {
+        if self.state == State::Detached || !self.used.is_untold() {
+            return false;
+        }
+        let wish = if self.features.contains(Features::EVENT_INDEX) {
+            atomic(&self.region, self.layout.used_event()).map(Wish::Event)
+        } else {
+            atomic(&self.region, self.layout.avail).map(Wish::Flags)
+        };
+        let Ok(wish) = wish else { return true };
+        let needed = self.used.must_notify(wish);
+        self.statistics.interrupts += u64::from(needed);
+        self.statistics.interrupts_suppressed += u64::from(!needed);
+        needed
+    }
+
+    /// Where the device says when it wants to be kicked.
+    fn wish(&self) -> Result<Wish<'_, AtomicU16>, RingError> {
+        if self.features.contains(Features::EVENT_INDEX) {
+            atomic(&self.region, self.layout.avail_event()).map(Wish::Event)
+        } else {
+            atomic(&self.region, self.layout.used).map(Wish::Flags)
+        }
+    }
+
     fn try_add_used(&mut self, head: u16, written: u32) -> Result<(), RingError> {
-        let place = self.layout.used_entry(self.next_used) as usize;
+        let place = self.layout.used_entry(self.used.idx()) as usize;
         self.region.mapping().get_ref::<Le32>(place)?.store(u32::from(head).into());
         self.region.mapping().get_ref::<Le32>(place + 4)?.store(written.into());
-        self.next_used = self.next_used.wrapping_add(1);
-        // The driver sees the element, and what was written, before the new `idx`.
-        self.atomic(self.layout.used_idx())?.store(self.next_used.to_le(), Ordering::Release);
+        self.used.publish(atomic(&self.region, self.layout.used_idx())?);
         Ok(())
     }
 
     /// Takes the next entry of the available ring, if there is one.
     fn next_head(&mut self) -> Result<Option<u16>, RingError> {
-        // The entry and its chain are seen after the `idx`.
-        let idx = u16::from_le(self.atomic(self.layout.avail_idx())?.load(Ordering::Acquire));
-        let available = idx.wrapping_sub(self.next_avail);
+        let available = self.avail.available(atomic(&self.region, self.layout.avail_idx())?);
         if available == 0 {
             return Ok(None);
         }
         if available > self.layout.size {
             return Err(RingError::TooMany(available));
         }
-        let entry = self.atomic(self.layout.avail_entry(self.next_avail))?;
+        let entry = atomic(&self.region, self.layout.avail_entry(self.avail.idx()))?;
         let head = u16::from_le(entry.load(Ordering::Relaxed));
-        self.next_avail = self.next_avail.wrapping_add(1);
+        self.avail.advance();
         Ok(Some(head))
     }
+}
 
-    fn atomic(&self, place: u64) -> Result<&AtomicU16, RingError> {
-        Ok(self.region.mapping().get_atomic_ref(place as usize)?)
-    }
+fn atomic(region: &Region, place: u64) -> Result<&AtomicU16, RingError> {
+    Ok(region.mapping().get_atomic_ref(place as usize)?)
 }

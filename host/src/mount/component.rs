@@ -179,6 +179,10 @@ pub(super) struct Guest {
     pub(super) leases: Leases,
     pub(super) driver: ring::Driver,
     pub(super) device: Box<dyn Device>,
+    /// What [`Device::interrupts`] says.
+    interrupts: bool,
+    /// Chains were taken since [`Guest::has_taken`] was asked, on a device that interrupts.
+    taken: bool,
     limits: StoreLimits,
     ticks: Arc<AtomicU64>,
     call_began: u64,
@@ -202,6 +206,8 @@ impl Guest {
             region,
             leases,
             driver,
+            interrupts: device.interrupts(),
+            taken: false,
             device,
             limits: StoreLimitsBuilder::new()
                 .memory_size(memory_limit)
@@ -250,14 +256,30 @@ impl Guest {
         let in_flight: usize = self.driver.in_flight().into();
         let mut chains = Vec::with_capacity(in_flight);
         let mut headers = Vec::with_capacity(RGETATTR_LEN * in_flight);
-        while let Some(ring::UsedChain { id, written, header_len }) =
-            self.driver.used_into(&mut self.leases, &mut headers)
-        {
-            let start = headers.len() - header_len as usize;
-            self.payload_through_wit += payload_in(&headers[start..]);
-            chains.push(UsedChain { id, written, header_len });
+        if self.interrupts {
+            self.driver.forgo_interrupts();
         }
+        loop {
+            while let Some(ring::UsedChain { id, written, header_len }) =
+                self.driver.used_into(&mut self.leases, &mut headers)
+            {
+                let start = headers.len() - header_len as usize;
+                self.payload_through_wit += payload_in(&headers[start..]);
+                chains.push(UsedChain { id, written, header_len });
+            }
+            // What came back after the last look is not told of by an interrupt.
+            if !self.interrupts || self.driver.want_interrupt() {
+                break;
+            }
+        }
+        self.taken |= self.interrupts && !chains.is_empty();
         Returned { chains, headers }
+    }
+
+    /// Were chains taken since this was asked the last time? Then there may be no interrupt for them, and operations of
+    /// others may be complete by them.
+    pub(super) fn has_taken(&mut self) -> bool {
+        std::mem::take(&mut self.taken)
     }
 
     /// Counts bytes that the component copied. Those of an application's buffer are payload.

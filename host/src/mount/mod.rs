@@ -59,8 +59,8 @@ use crate::{
     lease::Leases,
     listener::Address,
     region::Region,
-    server::Server,
-    virtqueue::{DeviceQueue, Driver},
+    server::{Server, Session},
+    virtqueue::{DeviceQueue, Driver, Features},
 };
 
 /// What a mount may use, and how long it may take.
@@ -89,6 +89,11 @@ pub struct MountOptions {
     pub attribute_timeout: Duration,
     /// Descriptors in the ring: a power of two.
     pub queue_size: u16,
+    /// The ring's two sides say when they want to be notified next, where the device offers it (`VIRTIO_F_EVENT_IDX`).
+    pub event_index: bool,
+    /// Requests may have descriptor tables of their own, so that a small ring holds more of them
+    /// (`VIRTIO_F_INDIRECT_DESC`).
+    pub indirect_descriptors: bool,
     /// Bytes of memory that the client may use itself.
     pub client_memory: usize,
     /// Another client than the built-in one.
@@ -109,9 +114,20 @@ impl Default for MountOptions {
             cache_size: 64 << 20,
             attribute_timeout: Duration::from_secs(1),
             queue_size: 64,
+            event_index: true,
+            indirect_descriptors: true,
             client_memory: 32 << 20,
             client: None,
         }
+    }
+}
+
+impl MountOptions {
+    /// What is wanted of the ring.
+    fn features(&self) -> Features {
+        let wanted = [(self.event_index, Features::EVENT_INDEX), (self.indirect_descriptors, Features::INDIRECT)];
+        let wanted = wanted.into_iter().filter(|(is_wanted, _)| *is_wanted);
+        wanted.fold(Features::VERSION_1, |features, (_, feature)| features.and(feature))
     }
 }
 
@@ -152,6 +168,12 @@ pub struct Statistics {
     pub requests: u64,
     /// Times that the device was told of new requests.
     pub kicks: u64,
+    /// Times that it had not to be told, for it was at work.
+    pub kicks_suppressed: u64,
+    /// Times that the mount was told of replies. In-process servers reply within the kick.
+    pub interrupts: u64,
+    /// Times that it had not to be told, for it was at work.
+    pub interrupts_suppressed: u64,
     /// Payload bytes that the device took from the ring's extents.
     pub bytes_out: u64,
     /// Payload bytes that the device put into the ring's extents.
@@ -388,7 +410,7 @@ impl Mount {
         let shared: Weak<Shared> = Arc::downgrade(&self.0);
         let interrupt = Arc::new(move || {
             if let Some(shared) = shared.upgrade() {
-                shared.reap();
+                shared.interrupted();
             }
         });
         let submitted = self.submit_start(|queue| Ok(Box::new(RemoteDevice::start(queue, stream, interrupt))))?;
@@ -416,8 +438,13 @@ impl Mount {
             Some(client) => Arc::clone(&client.0),
             None => Template::shared().map_err(|error| cannot("the client cannot be compiled", &error))?,
         };
+        let local = matches!(self.0.origin, Origin::Server(_));
+        let offered = if local { LocalDevice::<Session>::FEATURES } else { RemoteDevice::FEATURES };
+        let features = offered
+            .negotiate(options.features())
+            .map_err(|error| cannot("the device and the mount cannot agree", &error))?;
         let region = Region::new(options.region_size).map_err(|error| cannot("no memory for the region", &error))?;
-        let (driver, queue) = Driver::new(Arc::clone(&region), options.queue_size)
+        let (driver, queue) = Driver::with_features(Arc::clone(&region), options.queue_size, features)
             .map_err(|error| cannot("no ring can be made in the region", &error))?;
         let leases = Leases::new(Arc::clone(&region), options.region_size / 4);
         let guest = Guest::new(&template, Arc::clone(&region), leases, driver, device(queue)?, options.client_memory);
@@ -435,7 +462,6 @@ impl Mount {
             state.incarnation += 1;
             state.life = Ok(life);
         }
-        let local = matches!(self.0.origin, Origin::Server(_));
         let start = vfs::Options {
             aname: options.aname.clone(),
             uname: options.uname.clone(),
@@ -521,7 +547,7 @@ impl Mount {
             extents.push(buffer.extent().into());
         }
         life.sandbox.begin_call();
-        match call(&life.sandbox.exports, &mut life.sandbox.store, &extents) {
+        let submitted = match call(&life.sandbox.exports, &mut life.sandbox.store, &extents) {
             Ok(Begun::Complete(outcome)) => {
                 let buffers = life.take_back(buffers);
                 Submitted::Complete((state.judge(outcome), buffers, current))
@@ -532,7 +558,9 @@ impl Mount {
                 Submitted::Pending(receiver, current)
             }
             Err(trap) => Submitted::Complete((Err(state.trapped(&trap)), Buffers::new(), current)),
-        }
+        };
+        state.reap_taken();
+        submitted
     }
 
     /// Tells the client that nobody needs a node any more.
@@ -546,6 +574,7 @@ impl Mount {
         if let Err(trap) = life.sandbox.exports.ninering_fs_vfs().call_close(&mut life.sandbox.store, node) {
             state.trapped(&trap);
         }
+        state.reap_taken();
     }
 }
 
@@ -554,41 +583,68 @@ impl Shared {
         &self.contents[(path % 64) as usize]
     }
 
-    /// The device has used chains: lets the client take them, and hands out what is complete by them.
-    fn reap(&self) {
-        let mut state = self.state.lock();
-        let Ok(life) = &mut state.life else { return };
-        life.sandbox.begin_call();
-        let completions = match life.sandbox.exports.ninering_fs_vfs().call_reap(&mut life.sandbox.store) {
-            Ok(completions) => completions,
-            Err(trap) => {
-                state.trapped(&trap);
-                return;
-            }
-        };
-        for vfs::Completion { token, outcome } in completions {
-            let Ok(life) = &mut state.life else { return };
-            let Some(Pending { reply, buffers }) = life.pending.remove(&token) else {
-                state.bury("the client completed an operation that was not under way".into());
-                return;
-            };
-            let buffers = life.take_back(buffers);
-            let outcome = state.judge(outcome);
-            if let Err((Ok(vfs::Value::Opened(opened)), _)) = reply.send((outcome, buffers)) {
-                // Who asked for it is gone: nobody will close it.
-                let Ok(life) = &mut state.life else { return };
-                let vfs = life.sandbox.exports.ninering_fs_vfs();
-                if let Err(trap) = vfs.call_close(&mut life.sandbox.store, opened.node) {
-                    state.trapped(&trap);
-                    return;
-                }
-            }
-        }
-        state.reap_calls();
+    /// The device's interrupt.
+    fn interrupted(&self) {
+        self.state.lock().reap();
     }
 }
 
 impl State {
+    /// The device has used chains: lets the client take them, and hands out what is complete by them.
+    fn reap(&mut self) {
+        loop {
+            self.reap_operations();
+            self.reap_calls();
+            if !self.may_have_completed_others() {
+                return;
+            }
+        }
+    }
+
+    /// Lets operations of others go on that are complete by what a call of the client took from the ring.
+    fn reap_taken(&mut self) {
+        if self.may_have_completed_others() {
+            self.reap();
+        }
+    }
+
+    fn may_have_completed_others(&mut self) -> bool {
+        let Ok(life) = &mut self.life else { return false };
+        life.sandbox.store.data_mut().has_taken() && !(life.pending.is_empty() && life.calls.is_empty())
+    }
+
+    /// The same as [`Self::reap_calls`] of filesystem operations.
+    fn reap_operations(&mut self) {
+        let Ok(life) = &mut self.life else { return };
+        life.sandbox.begin_call();
+        let completions = match life.sandbox.exports.ninering_fs_vfs().call_reap(&mut life.sandbox.store) {
+            Ok(completions) => completions,
+            Err(trap) => {
+                self.trapped(&trap);
+                return;
+            }
+        };
+        life.sandbox.store.data_mut().has_taken();
+        for vfs::Completion { token, outcome } in completions {
+            let Ok(life) = &mut self.life else { return };
+            let Some(Pending { reply, buffers }) = life.pending.remove(&token) else {
+                self.bury("the client completed an operation that was not under way".into());
+                return;
+            };
+            let buffers = life.take_back(buffers);
+            let outcome = self.judge(outcome);
+            if let Err((Ok(vfs::Value::Opened(opened)), _)) = reply.send((outcome, buffers)) {
+                // Who asked for it is gone: nobody will close it.
+                let Ok(life) = &mut self.life else { return };
+                let vfs = life.sandbox.exports.ninering_fs_vfs();
+                if let Err(trap) = vfs.call_close(&mut life.sandbox.store, opened.node) {
+                    self.trapped(&trap);
+                    return;
+                }
+            }
+        }
+    }
+
     /// What an operation's outcome means to the caller; a broken session breaks the mount.
     fn judge<T>(&mut self, outcome: std::result::Result<T, vfs::Error>) -> Result<T> {
         match outcome {
@@ -653,10 +709,14 @@ impl Life {
     fn statistics(&self) -> Statistics {
         let guest = self.sandbox.store.data();
         let ring = guest.driver.statistics();
+        let device = guest.device.statistics();
         Statistics {
             operations: 0,
             requests: ring.requests,
             kicks: ring.kicks,
+            kicks_suppressed: ring.kicks_suppressed,
+            interrupts: device.interrupts,
+            interrupts_suppressed: device.interrupts_suppressed,
             bytes_out: ring.bytes_out,
             bytes_in: ring.bytes_in,
             header_bytes: ring.header_bytes,
@@ -675,6 +735,9 @@ impl Statistics {
             operations: self.operations + other.operations,
             requests: self.requests + other.requests,
             kicks: self.kicks + other.kicks,
+            kicks_suppressed: self.kicks_suppressed + other.kicks_suppressed,
+            interrupts: self.interrupts + other.interrupts,
+            interrupts_suppressed: self.interrupts_suppressed + other.interrupts_suppressed,
             bytes_out: self.bytes_out + other.bytes_out,
             bytes_in: self.bytes_in + other.bytes_in,
             header_bytes: self.header_bytes + other.header_bytes,

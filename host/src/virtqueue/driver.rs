@@ -7,17 +7,17 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicU16, Ordering, fence},
+        atomic::{AtomicU16, Ordering},
     },
 };
 
-use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE, VRING_USED_F_NO_NOTIFY};
-use virtio_queue::desc::{RawDescriptor, split};
 use vm_memory::{Le32, VolatileMemory};
 
 use super::{
-    QueueError, RingMemory, SetupError,
-    header::{Header, Headers, MAX_HEADER},
+    Features, QueueError, RingMemory, SetupError,
+    descriptors::{Descriptors, Part, Taken, table_len},
+    index::{Consumer, Publisher, Wish},
+    slots::{self, MAX_HEADER, Piece, Slots},
 };
 use crate::{
     device::DeviceQueue,
@@ -36,6 +36,10 @@ pub struct DriverStatistics {
     pub refused: u64,
     /// Times that the device had to be told of chains.
     pub kicks: u64,
+    /// Times that there were chains which it did not want to be told of.
+    pub kicks_suppressed: u64,
+    /// Chains with a descriptor table of their own.
+    pub indirect: u64,
     /// Bytes of extents that the device was given to read.
     pub bytes_out: u64,
     /// Bytes that the device put into extents.
@@ -83,10 +87,9 @@ struct InFlight {
     generation: u32,
     /// What the available ring's `idx` was when it was added.
     position: u16,
-    last: u16,
-    descriptors: u16,
-    header: Header,
-    reply: Header,
+    descriptors: Taken,
+    /// The memory of its header, its reply's header, and its table.
+    pieces: [Piece; 3],
     reply_len: u32,
     /// Bytes that the device may write, header and payload.
     writable: u32,
@@ -94,6 +97,10 @@ struct InFlight {
 
 /// How many low bits of a token are the index of the chain's first descriptor; the others are its generation.
 const INDEX_BITS: u32 = 10;
+
+/// More parts than these are put into a table of their own, where that was negotiated. For a few, the one way costs what
+/// the other does.
+const MOST_DIRECT: usize = 8;
 
 /// The driver's side of one queue.
 ///
@@ -103,18 +110,14 @@ const INDEX_BITS: u32 = 10;
 pub struct Driver {
     ring: Arc<RingMemory>,
     region: Arc<Region>,
-    headers: Headers,
+    features: Features,
+    slots: Slots,
     chains: Box<[InFlight]>,
-    /// Which descriptor follows: in a chain, or in the list of free ones. What the ring says is not believed.
-    next: Box<[u16]>,
-    first_free: u16,
-    free: u16,
+    descriptors: Descriptors,
     /// Chains in flight.
     in_flight: u16,
-    avail_idx: u16,
-    /// The `idx` at the last kick.
-    kicked_idx: u16,
-    used_idx: u16,
+    avail: Publisher,
+    used: Consumer,
     broken: bool,
     /// The ids of chains that a reset has ended and [`Driver::used`] has not told of yet.
     reset: VecDeque<u32>,
@@ -122,23 +125,35 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Makes a queue of `size` descriptors in memory of the region, and the device's side of it.
+    /// Makes a queue of `size` descriptors in memory of the region, and the device's side of it, with no more features
+    /// than there must be.
     ///
     /// # Errors
-    /// Where the size is none, or the region has no space for it.
+    /// As [`with_features`](Self::with_features).
     pub fn new(region: Arc<Region>, size: u16) -> Result<(Self, DeviceQueue), SetupError> {
-        let ring = Arc::new(RingMemory::new(Arc::clone(&region), size)?);
-        let device = DeviceQueue::new(Arc::clone(&region), ring.layout)?.keeping(Arc::clone(&ring));
+        Self::with_features(region, size, Features::VERSION_1)
+    }
+
+    /// The same with the features that were [negotiated](Features::negotiate). They stay when the queue is reset.
+    ///
+    /// # Errors
+    /// Where the size is none, the region has no space for it, or it cannot be driven with these features.
+    pub fn with_features(
+        region: Arc<Region>,
+        size: u16,
+        features: Features,
+    ) -> Result<(Self, DeviceQueue), SetupError> {
+        let features = features.accepted()?;
+        let ring = Arc::new(RingMemory::new(Arc::clone(&region), size, features)?);
+        let device = DeviceQueue::of(&ring, features)?;
         let driver = Self {
-            headers: Headers::new(ring.slots, size),
+            features,
+            slots: Slots::new(ring.slots, slots::slots(size, features)),
             chains: vec![InFlight::default(); size.into()].into(),
-            next: (1..=size).collect(),
-            first_free: 0,
-            free: size,
+            descriptors: Descriptors::new(size),
             in_flight: 0,
-            avail_idx: 0,
-            kicked_idx: 0,
-            used_idx: 0,
+            avail: Publisher::default(),
+            used: Consumer::default(),
             broken: false,
             reset: VecDeque::new(),
             statistics: DriverStatistics::default(),
@@ -146,6 +161,11 @@ impl Driver {
             region,
         };
         Ok((driver, device))
+    }
+
+    /// What the two sides have agreed on.
+    pub fn features(&self) -> Features {
+        self.features
     }
 
     /// Descriptors in the queue.
@@ -176,7 +196,7 @@ impl Driver {
     ///
     /// # Errors
     /// See [`QueueError`]. A chain of nothing at all is [`MemoryError::OutOfRange`], one of 4 GiB or more
-    /// [`MemoryError::TooLarge`], and [`MemoryError::NoSpace`] means that the region has no room for a long header.
+    /// [`MemoryError::TooLarge`], and [`MemoryError::NoSpace`] means that the region has no room for a long header or table.
     pub fn add(
         &mut self,
         leases: &mut Leases,
@@ -215,7 +235,12 @@ impl Driver {
         if needed > usize::from(self.size()) {
             return Err(QueueError::TooManySegments);
         }
-        if needed > usize::from(self.free) {
+        let free = self.descriptors.free();
+        // As Linux's `virtqueue_add()` has it, but not for a few parts that leave half of the descriptors free.
+        let mut indirect = self.features.contains(Features::INDIRECT)
+            && needed > 1
+            && (needed > MOST_DIRECT || free < needed + usize::from(self.size()) / 2);
+        if free == 0 || (needed > free && !indirect) {
             return Err(QueueError::Full);
         }
         let sum = |extents: &[Extent]| extents.iter().map(|extent| u64::from(extent.len)).sum::<u64>();
@@ -225,58 +250,53 @@ impl Driver {
             return Err(MemoryError::TooLarge.into());
         }
 
-        let head = self.first_free;
+        let head = self.descriptors.head();
         let generation = self.chains[usize::from(head)].generation.wrapping_add(1);
         let token = generation << INDEX_BITS | u32::from(head);
         let leased = !out.is_empty() || !input.is_empty();
         if leased {
             leases.begin_all(token, out.iter().chain(input).copied())?;
         }
-        let headers = self.headers.take(&self.region, header.len() as u32).and_then(|header| {
-            let reply = self.headers.take(&self.region, reply_len);
-            let reply = reply.inspect_err(|_| self.headers.give_back(&self.region, header));
-            Ok((header, reply?))
-        });
-        let (header_memory, reply_memory) = headers.inspect_err(|_| {
+        let header_len = header.len() as u32;
+        let table = if indirect { table_len(needed) } else { 0 };
+        let mut pieces = self.slots.take_all(&self.region, [header_len, reply_len, table]);
+        if pieces.is_err() && indirect && needed <= free {
+            indirect = false;
+            pieces = self.slots.take_all(&self.region, [header_len, reply_len, 0]);
+        }
+        let pieces = pieces.inspect_err(|_| {
             if leased {
                 leases.end(token);
             }
         })?;
 
-        let header_extent = self.headers.extent(header_memory);
+        let [header_extent, reply_extent, table] = pieces.map(|piece| self.slots.extent(piece));
         if let Some(extent) = header_extent {
             self.region.slice(extent).map_err(|_| QueueError::Broken)?.copy_from(header);
         }
-        let readable = header_extent.into_iter().chain(out.iter().copied());
-        let writables = self.headers.extent(reply_memory).into_iter().chain(input.iter().copied());
-        let written = VRING_DESC_F_WRITE as u16;
-        let descriptors = readable.map(|extent| (extent, 0)).chain(writables.map(|extent| (extent, written)));
-        let (mut last, mut following) = (head, head);
-        for (done, (extent, direction)) in (1..).zip(descriptors) {
-            last = following;
-            following = self.next[usize::from(last)];
-            let (flags, next) =
-                if done == needed { (direction, 0) } else { (direction | VRING_DESC_F_NEXT as u16, following) };
-            self.write_descriptor(last, extent, flags, next)?;
-        }
-        self.first_free = following;
-        self.free -= needed as u16;
+        let part = |written_by_device| move |extent| Part { extent, written_by_device };
+        let readable = header_extent.into_iter().chain(out.iter().copied()).map(part(false));
+        let parts = readable.chain(reply_extent.into_iter().chain(input.iter().copied()).map(part(true)));
+        let layout = &self.ring.layout;
+        let descriptors = match table {
+            Some(table) => self.descriptors.indirect(&self.region, layout, table, parts)?,
+            None => self.descriptors.chain(&self.region, layout, needed, parts)?,
+        };
         self.chains[usize::from(head)] = InFlight {
             token: Some(token),
             leased,
             id,
             generation,
-            position: self.avail_idx,
-            last,
-            descriptors: needed as u16,
-            header: header_memory,
-            reply: reply_memory,
+            position: self.avail.idx(),
+            descriptors,
+            pieces,
             reply_len,
             writable: writable as u32,
         };
         self.publish(head)?;
         self.in_flight += 1;
         self.statistics.requests += 1;
+        self.statistics.indirect += u64::from(indirect);
         self.statistics.bytes_out += bytes_out;
         self.statistics.header_bytes += header.len() as u64;
         Ok(())
@@ -285,19 +305,46 @@ impl Driver {
     /// Are there chains of which the device was not told, and does it want to be told? If so this counts as a kick,
     /// and the caller is to make it.
     pub fn kick_needed(&mut self) -> bool {
-        if self.broken || self.kicked_idx == self.avail_idx {
+        if self.broken || !self.avail.is_untold() {
             return false;
         }
-        // The flag is read after the new `idx` can be seen: a device sets the flag, then looks at the `idx` again.
-        fence(Ordering::SeqCst);
-        let flags = match self.atomic(self.ring.layout.used) {
-            Ok(flags) => u16::from_le(flags.load(Ordering::Relaxed)),
-            Err(_) => return false,
+        let layout = self.ring.layout;
+        let wish = if self.features.contains(Features::EVENT_INDEX) {
+            atomic(&self.region, layout.avail_event()).map(Wish::Event)
+        } else {
+            atomic(&self.region, layout.used).map(Wish::Flags)
         };
-        self.kicked_idx = self.avail_idx;
-        let needed = flags & VRING_USED_F_NO_NOTIFY as u16 == 0;
+        let Ok(wish) = wish else { return false };
+        let needed = self.avail.must_notify(wish);
         self.statistics.kicks += u64::from(needed);
+        self.statistics.kicks_suppressed += u64::from(!needed);
         needed
+    }
+
+    /// Asks the device for an interrupt when it returns a chain (`virtqueue_enable_cb()`). `false` where it has returned
+    /// one already: that is to be taken first, and then asked again. Who looks at the used ring after each kick of a
+    /// device that answers within it needs none, and never asks.
+    pub fn want_interrupt(&mut self) -> bool {
+        let Ok(wish) = self.wish() else { return true };
+        let Ok(idx) = atomic(&self.region, self.ring.layout.used_idx()) else { return true };
+        self.broken || self.used.want_notification(idx, wish)
+    }
+
+    /// Needs no interrupts until it asks again: it is at work on the used ring.
+    pub fn forgo_interrupts(&mut self) {
+        if let Ok(wish) = self.wish() {
+            self.used.forgo_notification(wish);
+        }
+    }
+
+    /// Where the driver says when it wants to be interrupted.
+    fn wish(&self) -> Result<Wish<'_, AtomicU16>, QueueError> {
+        let layout = self.ring.layout;
+        if self.features.contains(Features::EVENT_INDEX) {
+            atomic(&self.region, layout.used_event()).map(Wish::Event)
+        } else {
+            atomic(&self.region, layout.avail).map(Wish::Flags)
+        }
     }
 
     /// Takes the chain that the device returned the longest ago, and ends its leases; before these, the chains that a
@@ -324,14 +371,15 @@ impl Driver {
             }
         };
         let chain = u16::try_from(id).ok().and_then(|head| Some((head, self.chains.get(usize::from(head))?)));
-        let Some((head, &InFlight { token: Some(token), id, writable, reply, reply_len, .. })) = chain else {
+        let Some((head, &InFlight { token: Some(token), id, writable, pieces: [_, reply, _], reply_len, .. })) = chain
+        else {
             self.broken = true;
             return None;
         };
-        self.used_idx = self.used_idx.wrapping_add(1);
+        self.used.advance();
         let written = len.min(writable);
         let mut header_len = written.min(reply_len);
-        match self.headers.extent(reply).and_then(|extent| self.region.slice(extent).ok()) {
+        match self.slots.extent(reply).and_then(|extent| self.region.slice(extent).ok()) {
             Some(slice) if header_len > 0 => {
                 let start = headers.len();
                 headers.resize(start + header_len as usize, 0);
@@ -372,9 +420,9 @@ impl Driver {
         self.statistics.resets += 1;
         self.statistics.reset_chains += ended.len() as u64;
         self.reset.extend(ended);
-        (self.avail_idx, self.kicked_idx, self.used_idx) = (0, 0, 0);
+        (self.avail, self.used) = (Publisher::default(), Consumer::default());
         self.broken = false;
-        Ok(DeviceQueue::new(Arc::clone(&self.region), self.ring.layout)?.keeping(Arc::clone(&self.ring)))
+        DeviceQueue::of(&self.ring, self.features)
     }
 
     /// Ends all chains that are in flight. Returns their ids, oldest first.
@@ -383,7 +431,7 @@ impl Driver {
         for head in 0..self.size() {
             if let InFlight { token: Some(token), id, position, .. } = self.chains[usize::from(head)] {
                 self.retire(leases, head, token);
-                ended.push((self.avail_idx.wrapping_sub(position), id));
+                ended.push((self.avail.idx().wrapping_sub(position), id));
             }
         }
         ended.sort_unstable_by_key(|(age, _)| std::cmp::Reverse(*age));
@@ -394,49 +442,36 @@ impl Driver {
     fn retire(&mut self, leases: &mut Leases, head: u16, token: u32) {
         let chain = &mut self.chains[usize::from(head)];
         chain.token = None;
-        self.headers.give_back(&self.region, std::mem::take(&mut chain.reply));
-        self.headers.give_back(&self.region, std::mem::take(&mut chain.header));
-        self.next[usize::from(chain.last)] = self.first_free;
-        self.first_free = head;
-        self.free += chain.descriptors;
+        self.slots.give_all_back(&self.region, std::mem::take(&mut chain.pieces));
+        self.descriptors.give_back(chain.descriptors);
         self.in_flight -= 1;
         if chain.leased {
             leases.end(token);
         }
     }
 
-    fn write_descriptor(&self, index: u16, extent: Extent, flags: u16, next: u16) -> Result<(), QueueError> {
-        let descriptor = split::Descriptor::new(extent.offset, extent.len, flags, next);
-        let place = self.region.mapping().get_ref(self.ring.layout.descriptor(index) as usize);
-        place.map_err(|_| QueueError::Broken)?.store(RawDescriptor::from(descriptor));
-        Ok(())
-    }
-
     fn publish(&mut self, head: u16) -> Result<(), QueueError> {
         let layout = self.ring.layout;
-        self.atomic(layout.avail_entry(self.avail_idx))?.store(head.to_le(), Ordering::Relaxed);
-        self.avail_idx = self.avail_idx.wrapping_add(1);
-        // The device sees the chain and its entry before the new `idx`.
-        self.atomic(layout.avail_idx())?.store(self.avail_idx.to_le(), Ordering::Release);
+        let entry = atomic(&self.region, layout.avail_entry(self.avail.idx()))?;
+        entry.store(head.to_le(), Ordering::Relaxed);
+        self.avail.publish(atomic(&self.region, layout.avail_idx())?);
         Ok(())
     }
 
     /// The next element of the used ring, if there is one: `id` and `len`.
     fn next_used(&self) -> Result<Option<(u32, u32)>, QueueError> {
         let layout = self.ring.layout;
-        // The element and what the device wrote are seen after the `idx`.
-        let idx = u16::from_le(self.atomic(layout.used_idx())?.load(Ordering::Acquire));
-        match idx.wrapping_sub(self.used_idx) {
+        match self.used.available(atomic(&self.region, layout.used_idx())?) {
             0 => return Ok(None),
             returned if returned > self.in_flight => return Err(QueueError::Broken),
             _ => {}
         }
-        let place = layout.used_entry(self.used_idx) as usize;
+        let place = layout.used_entry(self.used.idx()) as usize;
         let read = |place| self.region.mapping().get_ref::<Le32>(place).map_err(|_| QueueError::Broken);
         Ok(Some((read(place)?.load().into(), read(place + 4)?.load().into())))
     }
+}
 
-    fn atomic(&self, place: u64) -> Result<&AtomicU16, QueueError> {
-        self.region.mapping().get_atomic_ref(place as usize).map_err(|_| QueueError::Broken)
-    }
+fn atomic(region: &Region, place: u64) -> Result<&AtomicU16, QueueError> {
+    region.mapping().get_atomic_ref(place as usize).map_err(|_| QueueError::Broken)
 }

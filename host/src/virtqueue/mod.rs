@@ -1,19 +1,27 @@
 //! A virtio 1.x split queue that lies in the region: its layout, and the driver's side of it.
 //!
 //! - [`Layout`]: where the descriptor table and the two rings are.
+//! - [`Features`]: what the two sides agree on.
 //! - [`Driver`]: adds chains and takes used ones; it stands behind the WIT interface `virtqueue`.
 //! - [`DeviceQueue`]: the device's side, which trusts nothing that is in the ring.
 //!
 //! Source: Virtual I/O Device (VIRTIO) Version 1.3, section 2.7, and Linux's `virtio_ring.c`.
 
+mod descriptors;
 mod driver;
-mod header;
+mod feature;
+pub(crate) mod index;
+mod slots;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU16, Ordering, fence},
+};
 
 pub use self::{
     driver::{Driver, DriverStatistics, Used, UsedChain},
-    header::MAX_HEADER,
+    feature::Features,
+    slots::MAX_HEADER,
 };
 pub use crate::device::{Chain, DeviceQueue};
 use crate::{
@@ -24,12 +32,8 @@ use crate::{
 /// Sizes that a queue can have, in descriptors; only powers of two.
 pub const SIZES: std::ops::RangeInclusive<u16> = 8..=1024;
 
-/// The feature bits that driver and device agree on: `VIRTIO_F_VERSION_1` alone. Descriptors are never indirect, and
-/// notifications are not suppressed by event indices.
-pub const FEATURES: u64 = 1 << virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
-
 /// Bytes of a descriptor.
-const DESCRIPTOR: u64 = 16;
+pub(crate) const DESCRIPTOR: u64 = 16;
 /// What each part of the ring is aligned to: more than virtio asks, so that what the driver writes and what the
 /// device writes are not in one cache line.
 const ALIGNMENT: u64 = 64;
@@ -66,6 +70,9 @@ pub enum SetupError {
     /// A part of the ring is not in the region, or not aligned as virtio wants it.
     #[error("the ring is not in the region, or not aligned")]
     Layout,
+    /// The features lack `VIRTIO_F_VERSION_1`, or have one that is not known here.
+    #[error("a queue cannot be used with the features {0:#x}")]
+    Features(u64),
     /// The queue's present device has not let go of the ring.
     #[error("a device is still attached to the queue")]
     Attached,
@@ -118,6 +125,11 @@ impl Layout {
         self.avail + 4 + 2 * u64::from(idx & (self.size - 1))
     }
 
+    /// Where `used_event` is, by which the driver says when it wants to be interrupted.
+    pub fn used_event(&self) -> u64 {
+        self.avail + 4 + 2 * u64::from(self.size)
+    }
+
     /// Where the used ring's `idx` is.
     pub fn used_idx(&self) -> u64 {
         self.used + 2
@@ -126,6 +138,26 @@ impl Layout {
     /// Where the entry of the used ring that `idx` counts is.
     pub fn used_entry(&self, idx: u16) -> u64 {
         self.used + 4 + 8 * u64::from(idx & (self.size - 1))
+    }
+
+    /// Where `avail_event` is, by which the device says when it wants to be kicked.
+    pub fn avail_event(&self) -> u64 {
+        self.used + 4 + 8 * u64::from(self.size)
+    }
+}
+
+/// Words of the ring are little endian.
+impl index::Word for AtomicU16 {
+    fn load(&self, ordering: Ordering) -> u16 {
+        u16::from_le(self.load(ordering))
+    }
+
+    fn store(&self, value: u16, ordering: Ordering) {
+        self.store(value.to_le(), ordering);
+    }
+
+    fn fence(ordering: Ordering) {
+        fence(ordering);
     }
 }
 
@@ -136,22 +168,30 @@ pub(crate) struct RingMemory {
     layout: Layout,
     /// The table and the rings.
     rings: Extent,
-    /// The slots of small headers.
+    /// The slots of small headers and tables.
     slots: Extent,
 }
 
 impl RingMemory {
-    fn new(region: Arc<Region>, size: u16) -> Result<Self, SetupError> {
+    fn new(region: Arc<Region>, size: u16, features: Features) -> Result<Self, SetupError> {
         if !SIZES.contains(&size) || !size.is_power_of_two() {
             return Err(SetupError::Size(size));
         }
         let allocate = |len| region.allocate(len).ok_or(SetupError::NoSpace(size));
         let rings = allocate(Layout::new(0, size).end() as u32)?;
-        let slots = allocate(header::slots_len(size)).inspect_err(|_| region.free(rings))?;
+        let slots = allocate(slots::slots_len(slots::slots(size, features))).inspect_err(|_| region.free(rings))?;
         let layout = Layout::new(rings.offset, size);
         let mut memory = Self { region, layout, rings, slots };
         memory.clear()?;
         Ok(memory)
+    }
+
+    pub(crate) fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Makes the rings as they are before any chain was added. Alone: nobody else may be at them.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ninering::{
     lease::Leases,
     region::{Extent, Region},
-    virtqueue::{DeviceQueue, Driver, Layout},
+    virtqueue::{DeviceQueue, Driver, Features, Layout},
 };
 
 /// Flags of a descriptor.
@@ -23,8 +23,12 @@ pub(crate) struct Ring {
 
 impl Ring {
     pub(crate) fn new(size: u16) -> (Self, DeviceQueue) {
+        Self::with(size, Features::VERSION_1)
+    }
+
+    pub(crate) fn with(size: u16, features: Features) -> (Self, DeviceQueue) {
         let region = Region::new(16 << 20).expect("a region");
-        let (driver, device) = Driver::new(Arc::clone(&region), size).expect("a queue");
+        let (driver, device) = Driver::with_features(Arc::clone(&region), size, features).expect("a queue");
         let leases = Leases::new(Arc::clone(&region), 4 << 20);
         (Self { region, leases, driver }, device)
     }
@@ -54,10 +58,14 @@ pub(crate) struct RawRing {
 
 impl RawRing {
     pub(crate) fn new(size: u16) -> (Self, DeviceQueue) {
+        Self::with(size, Features::VERSION_1)
+    }
+
+    pub(crate) fn with(size: u16, features: Features) -> (Self, DeviceQueue) {
         let region = Region::new(1 << 20).expect("a region");
         let base = region.allocate(Layout::new(0, size).end() as u32).expect("space for the ring").offset;
         let layout = Layout::new(base, size);
-        let device = DeviceQueue::new(Arc::clone(&region), layout).expect("a queue");
+        let device = DeviceQueue::new(Arc::clone(&region), layout, features).expect("a queue");
         (Self { region, layout }, device)
     }
 
@@ -66,12 +74,16 @@ impl RawRing {
     }
 
     pub(crate) fn descriptor(&self, index: u16, addr: u64, len: u32, flags: u16, next: u16) {
+        self.descriptor_at(self.layout.descriptor(index), addr, len, flags, next);
+    }
+
+    pub(crate) fn descriptor_at(&self, place: u64, addr: u64, len: u32, flags: u16, next: u16) {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&addr.to_le_bytes());
         bytes[8..12].copy_from_slice(&len.to_le_bytes());
         bytes[12..14].copy_from_slice(&flags.to_le_bytes());
         bytes[14..].copy_from_slice(&next.to_le_bytes());
-        self.write(self.layout.descriptor(index), &bytes);
+        self.write(place, &bytes);
     }
 
     /// Makes the chain at `head` available as the entry that `idx` counts.

@@ -205,6 +205,10 @@ impl Ring for HostRing {
         submitted
     }
 
+    fn holds_used(&self) -> bool {
+        !self.returned.borrow().is_empty()
+    }
+
     fn allocate(&self, len: u32) -> Option<Extent> {
         self.region.allocate(len).ok().map(|memory::Extent { offset, len }| Extent { offset, len })
     }

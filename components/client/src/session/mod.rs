@@ -237,6 +237,11 @@ impl<R: Ring> Session<R> {
         }
     }
 
+    /// Is there something to take that has come back already?
+    pub(crate) fn holds_used(&self) -> bool {
+        self.ring.holds_used()
+    }
+
     /// Takes what the device has returned.
     pub(crate) fn take_used(&self) {
         let mut any = false;

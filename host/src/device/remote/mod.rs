@@ -4,7 +4,8 @@
 //! system call and with no copy in between but for what of a reply comes along with its header.
 //!
 //! [`Device::kick`] sends what the socket takes at once on the caller's thread. The rest is for two tasks: one writes,
-//! one reads and calls the interrupt when it has returned chains. Nothing is waited for but the socket.
+//! one reads and calls the interrupt when it has returned chains. Nothing is waited for but the socket. As long as the
+//! first is at work, or waits for the socket, it needs no kicks: it looks at the ring itself.
 //!
 //! Neither side is trusted. A request whose header lies is returned with nothing written. A server that answers what
 //! it was not asked, or with more than there is space for, breaks the device; so does the end of the connection.
@@ -28,8 +29,8 @@ use self::{
     receive::read_replies,
     send::{AfterFlush, Flushed, Frame, Writer, write_requests},
 };
-use super::{Chain, Device, DeviceQueue};
-use crate::region::Region;
+use super::{Chain, Device, DeviceQueue, DeviceQueueStatistics};
+use crate::{region::Region, virtqueue::Features};
 
 /// The most bytes that `kick` sends on its caller's thread; the rest is left to the task.
 const MOST_AT_ONCE: usize = 64 << 10;
@@ -45,6 +46,9 @@ pub struct RemoteDevice {
 }
 
 impl RemoteDevice {
+    /// What it offers: all.
+    pub const FEATURES: Features = Features::ALL;
+
     /// The device that sends what is in `queue` to `stream`. It calls `interrupt` when it has returned chains other
     /// than within [`Device::kick`] and [`Device::close`], from a task of the runtime, holding no lock.
     ///
@@ -86,6 +90,14 @@ impl Device for RemoteDevice {
             }
         }
         self.shared.kicked.notify_one();
+    }
+
+    fn interrupts(&self) -> bool {
+        true
+    }
+
+    fn statistics(&self) -> DeviceQueueStatistics {
+        self.shared.requests.lock().queue.statistics()
     }
 
     fn broken(&self) -> Option<String> {
@@ -228,10 +240,13 @@ impl Requests {
         for (_, request) in self.outstanding.drain() {
             self.queue.complete(request.chain, 0);
         }
-        // A driver that goes on adding meanwhile kicks again.
-        for _ in 0..self.queue.layout().size {
-            let Some(chain) = self.queue.pop() else { break };
-            self.queue.complete(chain, 0);
+        // A driver that goes on adding meanwhile, without end, is not waited for.
+        for _ in 0..2 * self.queue.layout().size {
+            match self.queue.pop() {
+                Some(chain) => self.queue.complete(chain, 0),
+                None if self.queue.want_kick() => break,
+                None => {}
+            }
         }
         true
     }
@@ -259,6 +274,11 @@ impl Shared {
         self.stream.shut_down();
         self.kicked.notify_one();
         true
+    }
+
+    /// Does the driver want to be told of what was returned?
+    fn interrupt_needed(&self) -> bool {
+        self.requests.lock().queue.interrupt_needed()
     }
 
     /// Lets go of the ring, when nothing is moved any more.

@@ -27,7 +27,7 @@ pub(super) async fn read_replies(shared: Arc<Shared>) {
         let received = shared.receive(&mut reader);
         let failed = match received {
             Ok(Received { returned, after }) => {
-                if returned > 0 {
+                if returned > 0 && shared.interrupt_needed() {
                     (shared.interrupt)();
                 }
                 match after {

@@ -73,10 +73,17 @@ impl Shared {
                 if requests.broken.is_some() {
                     break AfterFlush::Gone;
                 }
-                while writer.frames.len() < MOST_FRAMES
-                    && let Some(frame) = requests.next(&self.region, &mut returned)
-                {
-                    writer.frames.push_back(frame);
+                requests.queue.forgo_kicks();
+                loop {
+                    while writer.frames.len() < MOST_FRAMES
+                        && let Some(frame) = requests.next(&self.region, &mut returned)
+                    {
+                        writer.frames.push_back(frame);
+                    }
+                    // Only who has nothing to send does not look again.
+                    if !writer.frames.is_empty() || requests.queue.want_kick() {
+                        break;
+                    }
                 }
                 if requests.queue.is_broken() {
                     return Err("the driver broke the queue".into());
@@ -130,7 +137,7 @@ pub(super) async fn write_requests(shared: Arc<Shared>) {
         let flushed = shared.flush(&mut shared.writer.lock(), MOST_AT_ONCE);
         let after = match flushed {
             Ok(Flushed { returned, after }) => {
-                if returned > 0 {
+                if returned > 0 && shared.interrupt_needed() {
                     (shared.interrupt)();
                 }
                 after

@@ -6,6 +6,23 @@
 //! memory is not given to anyone else, whatever becomes of the lease.
 //!
 //! An extent may span several leases that are neighbours in the region, as an iter joins them.
+//!
+//! # What becomes of a lease
+//!
+//! | state | allocated, lent | a request begins | its last request ends | revoked | released |
+//! | --- | --- | --- | --- | --- | --- |
+//! | [free](State::Free) | filled | - | | free | - |
+//! | [filled](State::Filled) | - | in flight | | free | free |
+//! | [in flight](State::InFlight) | - | in flight | returned | revoked | - |
+//! | [returned](State::Returned) | - | in flight | | free | free |
+//! | [revoked](State::Revoked) | - | - | free | revoked | - |
+//!
+//! A dash is refused. Nothing else leads from one state to another: a request ends when its chain is taken from the used
+//! ring, or when the queue is [reset](crate::virtqueue::Driver::reset) after the device has let go of it; a component or
+//! an application that goes away revokes, and waits. So the memory of a lease is the component's to read and write when
+//! filled or returned, and the device's, as far as requests hold it, when in flight or revoked; what is free is neither's.
+
+mod state;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,6 +32,7 @@ use std::{
 
 use smallvec::SmallVec;
 
+pub use self::state::{Event, State};
 use crate::region::{Extent, NumberHasher, PAGE, Region, pages_of};
 
 /// Why an extent or an allocation is refused: `memory-error` of the WIT interface `memory`.
@@ -44,14 +62,29 @@ enum Kind {
     Own,
     /// A buffer lent to it.
     Lent,
-    /// A buffer that was lent to it, and that a request in flight still holds.
-    Revoked,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Lease {
     len: u32,
     kind: Kind,
+    state: State,
+    /// How many extents of requests are in it, or reach into it.
+    holders: u32,
+}
+
+impl Lease {
+    /// One that is new.
+    fn filled(len: u32, kind: Kind) -> Self {
+        Self { len, kind, state: State::Filled, holders: 0 }
+    }
+
+    /// Goes where the event leads. Tells whether that was possible.
+    fn take(&mut self, event: Event) -> bool {
+        let after = self.state.after(event);
+        self.state = after.unwrap_or(self.state);
+        after.is_some()
+    }
 }
 
 /// The leases of one component.
@@ -103,7 +136,7 @@ impl Leases {
         }
         let allocation = self.region.allocate(len).ok_or(MemoryError::NoSpace)?;
         self.allocated += taken;
-        self.leases.insert(allocation.offset, Lease { len, kind: Kind::Own });
+        self.leases.insert(allocation.offset, Lease::filled(len, Kind::Own));
         Ok(allocation)
     }
 
@@ -112,12 +145,13 @@ impl Leases {
     /// # Errors
     /// [`MemoryError::NotLeased`] where it is no allocation of this component's, [`MemoryError::InFlight`].
     pub fn release(&mut self, allocation: Extent) -> Result<(), MemoryError> {
-        match self.leases.get(&allocation.offset) {
-            Some(lease) if lease.kind == Kind::Own && lease.len == allocation.len => {}
+        match self.leases.get_mut(&allocation.offset) {
+            Some(lease) if lease.kind == Kind::Own && lease.len == allocation.len => {
+                if !lease.take(Event::Release) {
+                    return Err(MemoryError::InFlight);
+                }
+            }
             _ => return Err(MemoryError::NotLeased),
-        }
-        if self.is_in_flight(allocation) {
-            return Err(MemoryError::InFlight);
         }
         self.leases.remove(&allocation.offset);
         self.allocated -= taken_by(allocation.len);
@@ -134,7 +168,7 @@ impl Leases {
         {
             return false;
         }
-        self.leases.insert(buffer.offset, Lease { len: buffer.len, kind: Kind::Lent });
+        self.leases.insert(buffer.offset, Lease::filled(buffer.len, Kind::Lent));
         true
     }
 
@@ -142,18 +176,16 @@ impl Leases {
     /// a request in flight still holds some of it: its memory must be left alone until [`retired`](Self::retired)
     /// yields it, or [`is_in_flight`](Self::is_in_flight) says no.
     pub fn revoke(&mut self, buffer: Extent) -> bool {
-        let in_flight = self.is_in_flight(buffer);
         if let Some(lease) = self.leases.get_mut(&buffer.offset)
             && lease.kind == Kind::Lent
             && lease.len == buffer.len
         {
-            if in_flight {
-                lease.kind = Kind::Revoked;
-            } else {
+            lease.take(Event::Revoke);
+            if lease.state == State::Free {
                 self.leases.remove(&buffer.offset);
             }
         }
-        !in_flight
+        !self.is_in_flight(buffer)
     }
 
     /// The buffers that were in flight when they were revoked, and are not any more; each is told once.
@@ -167,6 +199,12 @@ impl Leases {
     /// [`MemoryError::OutOfRange`], [`MemoryError::NotLeased`], [`MemoryError::InFlight`].
     pub fn check(&self, extent: Extent) -> Result<(), MemoryError> {
         self.find(extent).map(drop)
+    }
+
+    /// The state of a whole allocation, or of a buffer as it was lent. Anything else is [`State::Free`].
+    pub fn state(&self, extent: Extent) -> State {
+        let lease = self.leases.get(&extent.offset).filter(|lease| lease.len == extent.len);
+        lease.map_or(State::Free, |lease| lease.state)
     }
 
     /// Does it begin in a buffer that is lent, an application's, rather than in the component's own memory?
@@ -211,6 +249,12 @@ impl Leases {
                 }
             }
         }
+        for &extent in &request {
+            for lease in self.touched_by(extent) {
+                lease.holders += 1;
+                lease.take(Event::Begin);
+            }
+        }
         self.requests.insert(token, request);
         Ok(())
     }
@@ -247,7 +291,7 @@ impl Leases {
         // From the lease that its last byte is in down to that of its first, without a gap.
         let mut needed = end;
         for (&offset, lease) in self.leases.range(..end).rev() {
-            if lease.kind == Kind::Revoked || offset + u64::from(lease.len) < needed {
+            if lease.state == State::Revoked || offset + u64::from(lease.len) < needed {
                 break;
             }
             needed = offset;
@@ -273,19 +317,31 @@ impl Leases {
         }
     }
 
-    /// Ends the leases of revoked buffers that touch `extent`, where no other request holds them.
+    /// One holder less for the leases that `extent` is in. Ends those that are revoked and have no other.
     fn retire(&mut self, extent: Extent) {
-        let mut end = end_of_good(extent);
-        while let Some((&offset, &lease)) = self.leases.range(..end).next_back()
-            && offset + u64::from(lease.len) > extent.offset
-        {
-            let buffer = Extent { offset, len: lease.len };
-            if lease.kind == Kind::Revoked && !self.is_in_flight(buffer) {
-                self.leases.remove(&offset);
-                self.retired.push(buffer);
+        let mut ended = SmallVec::<[u64; 2]>::new();
+        for (&offset, lease) in self.leases.range_mut(..end_of_good(extent)).rev() {
+            if offset + u64::from(lease.len) <= extent.offset {
+                break;
             }
-            end = offset;
+            lease.holders -= 1;
+            if lease.holders == 0 && lease.take(Event::End) && lease.state == State::Free {
+                ended.push(offset);
+            }
         }
+        for offset in ended {
+            if let Some(Lease { len, .. }) = self.leases.remove(&offset) {
+                self.retired.push(Extent { offset, len });
+            }
+        }
+    }
+
+    /// The leases that an extent is in, from the last to the first.
+    fn touched_by(&mut self, extent: Extent) -> impl Iterator<Item = &mut Lease> {
+        let leases = self.leases.range_mut(..end_of_good(extent)).rev();
+        leases
+            .take_while(move |(offset, lease)| **offset + u64::from(lease.len) > extent.offset)
+            .map(|(_, lease)| lease)
     }
 }
 
