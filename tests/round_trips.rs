@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener, path::Path, process::Stdio, time::Duration};
 
 use ninering::mount::{Handle, Mount, MountOptions, OpenFlags};
 use ninering_slow_link::{Counts, Endpoint, Link, OldServer, Proxy};
-use ninering_tests::{Running, serve};
+use ninering_tests::{Running, finish, ninering, program, serve};
 
 /// A mount by way of a link on which everything is counted.
 struct Watched {
@@ -170,6 +170,23 @@ async fn a_tree_is_walked_in_a_few_a_directory() {
     assert!(counts.messages() <= 1010 + 11 * 8, "{counts}");
     // As many at a time as the ring holds, if the server answers them in order; by far not one behind the other if not.
     assert!(counts.awaited_round_trips * 3 <= counts.messages(), "{counts}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_walks_a_tree_is_given_attributes_in_advance() {
+    let tree = tree(10, 100);
+    let watched = Watched::of(tree.path()).await;
+    // For ever, so that no machine is too slow for this.
+    let run = || {
+        let mount = format!("/data={},cache=loose", watched.link.endpoint());
+        let walking =
+            finish(ninering().args(["run", "--mount", &mount]).arg(program("fsprobe.wasm")).args(["walk", "/data"]));
+        assert!(walking.success().stdout.starts_with("walk: 1014 entries, 1012 bytes"));
+    };
+    let counts = watched.count(async { run() }).await;
+    // Without, it would take one for each entry, and one or two for each directory.
+    assert!(counts.awaited_round_trips * 3 < 1014, "{counts}");
+    assert!(counts.messages() < 1014 * 2, "{counts}");
 }
 
 /// What it costs to mount, and whether the mount works.
