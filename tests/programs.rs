@@ -58,6 +58,52 @@ fn c_programs_find_all_that_libc_promises() {
     });
 }
 
+/// Calls `test` with a directory, in this process and by tcp, in each mode of the cache.
+fn in_every_cache_mode(test: impl Fn(&str)) {
+    for mode in ["readahead", "close-to-open", "loose"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let source = format!("dir:{}", directory.path().display());
+        println!("on {source}, {mode}");
+        test(&format!("{source},cache={mode}"));
+        let directory = tempfile::tempdir().expect("a directory");
+        let (_server, address) = serve(&format!("dir:{}", directory.path().display()));
+        println!("on {address}, {mode}");
+        test(&format!("{address},cache={mode}"));
+    }
+}
+
+#[test]
+fn rust_programs_find_the_same_on_a_cache() {
+    in_every_cache_mode(|source| {
+        let ended = run(&[format!("/data={source}")], "fsprobe.wasm", &["semantics", "/data"]).success();
+        assert!(ended.stdout.contains("all 60 checks passed"), "{}", ended.stdout);
+        run(&[format!("/data={source}")], "fsprobe.wasm", &["tree", "/data", "500"]).success();
+    });
+}
+
+#[test]
+fn c_programs_find_the_same_on_a_cache() {
+    in_every_cache_mode(|source| {
+        let ended = run(&[format!("/data={source}")], "cfs.wasm", &["/data"]).success();
+        assert!(ended.stdout.contains("all 24 checks passed"), "{}", ended.stdout);
+    });
+}
+
+#[test]
+fn a_large_file_goes_through_a_small_cache_as_it_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let expected = random_file(&directory.path().join("original"), 200);
+    let source = format!("dir:{}", directory.path().display());
+    let (_server, address) = serve(&source);
+    for source in [&source, &address] {
+        let mount = [format!("/data={source},cache=close-to-open")];
+        run(&mount, "fsprobe.wasm", &["copy", "/data/original", "/data/copy"]).success();
+        assert_eq!(sha256(&directory.path().join("copy")), expected, "{source}, as the host sees it");
+        let ended = run(&mount, "fsprobe.wasm", &["sha256", "/data/copy"]).success();
+        assert_eq!(ended.stdout.trim(), expected, "{source}");
+    }
+}
+
 #[test]
 fn five_thousand_files_are_written_walked_renamed_and_deleted() {
     on_every_source(|source| {

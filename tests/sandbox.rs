@@ -14,14 +14,15 @@ use std::{
 use ninering::{
     backend::MemBackend,
     listener::Address,
-    mount::{Error, Mount, MountOptions, OpenFlags},
+    mount::{CacheMode, Error, Mount, MountOptions, OpenFlags},
     server::{Server, ServerOptions},
     source::Source,
 };
 use ninering_wire::{Errno, Frame, NOTAG, Qid, QidType, Rmessage, Tmessage, mode};
 
 fn options() -> MountOptions {
-    MountOptions { timeout: Duration::from_secs(5), ..MountOptions::default() }
+    // What the servers of these tests are asked is what the tests do, and no more.
+    MountOptions { timeout: Duration::from_secs(5), cache: Some(CacheMode::None), ..MountOptions::default() }
 }
 
 fn memory() -> Mount {

@@ -208,7 +208,7 @@ fn report(argument: &MountArgument, mount: &Mount) -> String {
         ("reads that were not in the cache", cache.misses),
         ("pages read ahead", cache.read_ahead_pages),
         ("writes of gathered pages", cache.write_backs),
-        ("pages written by them", cache.written_back_pages),
+        ("bytes written by them", cache.written_back_bytes),
         ("pages given up for others", cache.evicted_pages),
         ("pages changed elsewhere", cache.invalidated_pages),
         ("bytes in the cache", cache.held_bytes),

@@ -67,7 +67,6 @@ pub struct Buffer {
 enum Memory {
     Own(Allocation),
     /// Memory of the cache, which knows who else has a part of it.
-    #[allow(dead_code, reason = "the cache is to make it")]
     Shared(Arc<Allocation>),
 }
 
@@ -77,7 +76,6 @@ pub(crate) struct Allocation {
     extent: Extent,
 }
 
-#[allow(dead_code, reason = "the cache is to use them")]
 impl Allocation {
     /// The part of it at `start`. The caller sees to it that nobody writes to what others read.
     pub(crate) fn part(self: &Arc<Self>, start: u32, len: u32) -> Buffer {
@@ -88,6 +86,13 @@ impl Allocation {
     /// Bytes.
     pub(crate) fn len(&self) -> u32 {
         self.extent.len
+    }
+
+    /// Copies all of it to another allocation, as far as there is space.
+    pub(crate) fn copy_to(&self, other: &Self) {
+        if let (Ok(from), Ok(to)) = (self.pool.region.slice(self.extent), other.pool.region.slice(other.extent)) {
+            from.copy_to_volatile_slice(to);
+        }
     }
 }
 
@@ -160,7 +165,6 @@ impl Buffer {
     }
 
     /// The whole of what was allocated, to be shared in parts.
-    #[allow(dead_code, reason = "the cache is to use it")]
     pub(crate) fn into_shared(self) -> Arc<Allocation> {
         match self.memory {
             Memory::Own(allocation) => Arc::new(allocation),

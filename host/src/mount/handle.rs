@@ -21,6 +21,8 @@ pub struct Handle {
     incarnation: Option<u32>,
     node: Node,
     qid: Qid,
+    /// Every write goes to the end.
+    appends: bool,
 }
 
 /// The node that stands for a mount's root.
@@ -53,7 +55,13 @@ macro_rules! expect {
 
 impl Handle {
     pub(super) fn root(mount: Mount) -> Self {
-        Self { mount, incarnation: None, node: ROOT, qid: Qid { kind: QidType::DIR.0, version: 0, path: 0 } }
+        Self {
+            mount,
+            incarnation: None,
+            node: ROOT,
+            qid: Qid { kind: QidType::DIR.0, version: 0, path: 0 },
+            appends: false,
+        }
     }
 
     /// The mount that it is on.
@@ -74,11 +82,21 @@ impl Handle {
     /// Opens, and perhaps makes, what `path` names. With neither `READ` nor `WRITE` the handle serves for its
     /// attributes and, if it is a directory, for paths below it. `mode` counts where a file is made.
     pub async fn open_at(&self, path: &str, flags: OpenFlags, mode: u32) -> Result<Handle> {
+        Ok(self.open_with_attributes_at(path, flags, mode).await?.0)
+    }
+
+    /// The same. If `ATTRIBUTES` is among the flags, it tells those of the file too, if they could be had along with it.
+    pub(super) async fn open_with_attributes_at(
+        &self,
+        path: &str,
+        flags: OpenFlags,
+        mode: u32,
+    ) -> Result<(Handle, Option<Attributes>)> {
         if flags.intersects(OpenFlags::WRITE | OpenFlags::APPEND | OpenFlags::CREATE | OpenFlags::TRUNCATE) {
             self.writable()?;
         }
         match self.names() {
-            None => self.open_asking(path, flags, mode).await.map(|(handle, _)| handle),
+            None => self.open_asking(path, flags, mode).await,
             Some((names, identity)) => self.open_noting(names, identity, path, flags, mode).await,
         }
     }
@@ -91,7 +109,7 @@ impl Handle {
         path: &str,
         flags: OpenFlags,
         mode: u32,
-    ) -> Result<Handle> {
+    ) -> Result<(Handle, Option<Attributes>)> {
         let makes = flags.contains(OpenFlags::CREATE);
         if !makes && names.is_missing(identity, path) {
             return Err(Errno::ENOENT.into());
@@ -108,7 +126,7 @@ impl Handle {
             change.concerns(handle.qid.path);
         }
         names.note_opened(question, handle.qid.path, attributes.as_ref());
-        Ok(handle)
+        Ok((handle, attributes))
     }
 
     /// Opens, and yields the file's attributes if they came along.
@@ -121,14 +139,30 @@ impl Handle {
             (Ok(other), ..) => return Err(unexpected(other)),
             (Err(error), ..) => return Err(error),
         };
-        let handle =
-            Handle { mount: self.mount.clone(), incarnation: Some(incarnation), node: opened.node, qid: opened.qid };
+        if flags.contains(OpenFlags::TRUNCATE) {
+            self.mount.note_contents(opened.qid.path);
+            if let Some(cache) = self.mount.content_cache() {
+                cache.set_size(opened.qid.path, 0);
+            }
+        }
+        let handle = Handle {
+            mount: self.mount.clone(),
+            incarnation: Some(incarnation),
+            node: opened.node,
+            qid: opened.qid,
+            appends: flags.contains(OpenFlags::APPEND),
+        };
         Ok((handle, opened.attributes))
     }
 
     /// Reads at `offset` into `buffer`, which comes back holding as many bytes as there were: fewer than it had only
     /// at the end of the file.
+    ///
+    /// It is read past the mount's cache.
     pub async fn read_at(&self, offset: u64, buffer: Buffer) -> Result<Buffer> {
+        if let Some(cache) = self.mount.content_cache() {
+            cache.flush_path(self.qid.path).await;
+        }
         let (count, buffers) = self.read_into(offset, MemoryKind::Application, [buffer].into()).await?;
         let mut buffer = buffers.into_iter().next().ok_or_else(kept)?;
         buffer.truncate(count);
@@ -157,8 +191,17 @@ impl Handle {
 
     /// Writes all of `buffer` at `offset`; to the end of a file that was opened to append. Tells how many bytes were
     /// written, fewer only where an error struck behind them, and gives the buffer back.
+    ///
+    /// It is written past the mount's cache.
     pub async fn write_at(&self, offset: u64, buffer: Buffer) -> (Result<usize>, Option<Buffer>) {
+        let cache = self.mount.content_cache();
+        if let Some(cache) = &cache {
+            cache.flush_path(self.qid.path).await;
+        }
         let (count, buffers) = self.write_from(offset, MemoryKind::Application, [buffer].into()).await;
+        if let Some(cache) = &cache {
+            cache.written_past(self.qid.path, self.appends);
+        }
         (count, buffers.into_iter().next())
     }
 
@@ -172,13 +215,15 @@ impl Handle {
         if let Err(error) = self.writable() {
             return (Err(error), buffers);
         }
-        self.mount.0.contents(self.qid.path).fetch_add(1, Ordering::AcqRel);
+        self.mount.note_contents(self.qid.path);
         let _change = self.changing();
         let given: usize = buffers.iter().map(Buffer::len).sum();
         let outcome = self.mount.operate(self.incarnation, buffers, |vfs, store, extents| {
             vfs.call_write(store, self.node, offset, memory, extents)
         });
         let (value, buffers, _) = outcome.await;
+        // Once more, for what was read meanwhile is perhaps from before.
+        self.mount.note_contents(self.qid.path);
         let count = match value {
             Ok(Value::Count(count)) => match usize::try_from(count) {
                 Ok(count) if count <= given => Ok(count),
@@ -241,7 +286,8 @@ impl Handle {
         Ok(attributes)
     }
 
-    async fn ask_attributes(&self) -> Result<Attributes> {
+    /// Its attributes, as the server has them now.
+    pub(super) async fn ask_attributes(&self) -> Result<Attributes> {
         let outcome =
             self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| vfs.call_stat(store, self.node));
         expect!(outcome.await, Attributes)
@@ -280,12 +326,30 @@ impl Handle {
     /// Changes its attributes.
     pub async fn set_attributes(&self, changes: AttributeChanges) -> Result<()> {
         self.writable()?;
-        self.mount.0.contents(self.qid.path).fetch_add(1, Ordering::AcqRel);
+        let cache = self.mount.content_cache().filter(|_| changes.size.is_some());
+        // What was written before is to be cut off as well, and nothing of it to come behind.
+        let settled = match &cache {
+            Some(cache) => cache.settle(self.qid.path).await,
+            None => None,
+        };
+        self.mount.note_contents(self.qid.path);
         let _change = self.changing();
-        let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
-            vfs.call_set_attributes(store, self.node, changes)
-        });
-        expect!(outcome.await)
+        let outcome = self
+            .mount
+            .operate(self.incarnation, Buffers::new(), |vfs, store, _| {
+                vfs.call_set_attributes(store, self.node, changes)
+            })
+            .await;
+        self.mount.note_contents(self.qid.path);
+        if let (Some(cache), Some(size)) = (&cache, changes.size) {
+            match &outcome.0 {
+                Ok(_) => cache.set_size(self.qid.path, size),
+                // It may have been done all the same.
+                Err(_) => cache.written_past(self.qid.path, false),
+            }
+        }
+        drop(settled);
+        expect!(outcome)
     }
 
     /// Changes the attributes of what `path` names.
@@ -294,14 +358,19 @@ impl Handle {
         let _change = self.changing_names(|directory| Target::FileAt(directory, path));
         if changes.size.is_some() {
             // Whose size it is, only the server knows.
-            for count in &self.mount.0.contents {
-                count.fetch_add(1, Ordering::AcqRel);
-            }
+            self.mount.note_all_contents();
         }
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_set_attributes_at(store, self.node, path, follow, changes)
         });
-        expect!(outcome.await)
+        let outcome = outcome.await;
+        if changes.size.is_some() {
+            self.mount.note_all_contents();
+            if let Some(cache) = self.mount.content_cache() {
+                cache.all_written_past();
+            }
+        }
+        expect!(outcome)
     }
 
     /// The figures of the filesystem that it lies in.
@@ -425,7 +494,7 @@ impl Handle {
         Some(names.change(&[target(identity)]))
     }
 
-    fn writable(&self) -> Result<()> {
+    pub(super) fn writable(&self) -> Result<()> {
         if self.mount.options().read_only { Err(Errno::EROFS.into()) } else { Ok(()) }
     }
 

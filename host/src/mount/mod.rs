@@ -34,6 +34,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 use wasmtime::{Store, component::Resource};
 
+pub(crate) use self::cache::Cached;
 pub use self::{
     buffer::Buffer,
     cache::{CacheMode, CacheStatistics, NameStatistics},
@@ -80,7 +81,7 @@ pub struct MountOptions {
     pub timeout: Duration,
     /// Bytes of the region: all buffers of all operations under way.
     pub region_size: u64,
-    /// What is kept of files; `None` for what is safe: nothing of an in-process server's.
+    /// What is kept of files; `None` for what is safe: nothing of an in-process server's, `CloseToOpen` of a remote one's.
     pub cache: Option<CacheMode>,
     /// Bytes of file contents that are kept at the most. They are in the region too, beside `region_size`, and take up
     /// memory once they are used.
@@ -212,6 +213,11 @@ struct Shared {
     unwritten: write_behind::Registry,
     /// What is believed of names and attributes, in modes that keep any.
     names: Option<Names>,
+    /// What the cache is to keep.
+    mode: CacheMode,
+    /// That of the present life.
+    cache: Mutex<Option<Arc<cache::Cache>>>,
+    cached: Arc<cache::Counters>,
     operations: AtomicU64,
     removals: AtomicU64,
     /// How often contents were changed, by the lowest bits of the file's qid.
@@ -236,6 +242,7 @@ struct Life {
     calls: HashMap<u32, Pending<client::RMessage>>,
     /// Buffers of operations that ended before the device was done with their memory.
     retired: Vec<Buffer>,
+    cache: Option<Arc<cache::Cache>>,
 }
 
 /// An operation under way.
@@ -295,7 +302,7 @@ impl Mount {
 
     /// What is kept of files here.
     pub fn cache_mode(&self) -> CacheMode {
-        self.0.options.cache.unwrap_or(CacheMode::None)
+        self.0.mode
     }
 
     /// A number that tells this mount from others of the process.
@@ -310,13 +317,22 @@ impl Mount {
 
     /// The counters.
     pub fn statistics(&self) -> Statistics {
+        // Before the other lock is taken.
+        let held = self.cache().map_or(0, |cache| cache.held());
+        let cache = CacheStatistics { held_bytes: held, ..self.0.cached.statistics() };
         let state = self.0.state.lock();
         let ring = match &state.life {
             Ok(life) => state.past.plus(life.statistics()),
             Err(_) => state.past,
         };
         let names = self.0.names.as_ref().map(Names::statistics).unwrap_or_default();
-        Statistics { operations: self.operations(), copied_bytes: self.0.copied.load(Ordering::Relaxed), names, ..ring }
+        Statistics {
+            operations: self.operations(),
+            copied_bytes: self.0.copied.load(Ordering::Relaxed),
+            cache,
+            names,
+            ..ring
+        }
     }
 
     /// How many operations were submitted so far. As long as it stays the same, nothing was done by this mount.
@@ -332,6 +348,18 @@ impl Mount {
     /// A number that changes when the contents of the file whose qid has this `path` are changed by this mount.
     pub(crate) fn contents(&self, path: u64) -> u64 {
         self.0.contents(path).load(Ordering::Acquire)
+    }
+
+    /// This mount changes the contents of the file whose qid has this `path`, or has changed them.
+    fn note_contents(&self, path: u64) {
+        self.0.contents(path).fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The same of any file.
+    fn note_all_contents(&self) {
+        for count in &self.0.contents {
+            count.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
     /// Counts payload bytes that were copied between the region and a program's memory.
@@ -371,10 +399,17 @@ impl Mount {
     }
 
     fn unborn(origin: Origin, options: MountOptions) -> Self {
-        let names = Names::new(options.cache.unwrap_or(CacheMode::None), options.attribute_timeout);
         let state = State { incarnation: 0, life: Err("not started".into()), past: Statistics::default() };
+        let mode = options.cache.unwrap_or(match origin {
+            Origin::Server(_) => CacheMode::None,
+            Origin::Remote(_) => CacheMode::CloseToOpen,
+        });
+        let names = Names::new(mode, options.attribute_timeout);
         Self(Arc::new(Shared {
             origin,
+            mode,
+            cache: Mutex::default(),
+            cached: Arc::default(),
             options,
             state: Mutex::new(state),
             plain: AtomicBool::new(false),
@@ -443,19 +478,19 @@ impl Mount {
         let features = offered
             .negotiate(options.features())
             .map_err(|error| cannot("the device and the mount cannot agree", &error))?;
-        let region = Region::new(options.region_size).map_err(|error| cannot("no memory for the region", &error))?;
+        let cache_size = if self.0.mode == CacheMode::None { 0 } else { options.cache_size };
+        let region = Region::new(options.region_size.saturating_add(cache_size))
+            .map_err(|error| cannot("no memory for the region", &error))?;
         let (driver, queue) = Driver::with_features(Arc::clone(&region), options.queue_size, features)
             .map_err(|error| cannot("no ring can be made in the region", &error))?;
         let leases = Leases::new(Arc::clone(&region), options.region_size / 4);
         let guest = Guest::new(&template, Arc::clone(&region), leases, driver, device(queue)?, options.client_memory);
         let sandbox = Sandbox::new(&template, guest).map_err(|error| cannot("the client cannot be started", &error))?;
-        let life = Life {
-            sandbox,
-            pool: BufferPool::new(region),
-            pending: HashMap::new(),
-            calls: HashMap::new(),
-            retired: Vec::new(),
-        };
+        let pool = BufferPool::new(region);
+        let is_remote = matches!(self.0.origin, Origin::Remote(_));
+        let cache = cache::Cache::new(self.0.mode, options, &pool, &self.0.cached, is_remote);
+        *self.0.cache.lock() = cache.clone();
+        let life = Life { sandbox, pool, pending: HashMap::new(), calls: HashMap::new(), retired: Vec::new(), cache };
         {
             let mut state = self.0.state.lock();
             state.bury(Arc::from("the mount was restarted"));
@@ -672,6 +707,9 @@ impl State {
     fn bury(&mut self, reason: Arc<str>) {
         let Ok(life) = &mut self.life else { return };
         tracing::debug!(%reason, "the mount's life ends");
+        if let Some(cache) = &life.cache {
+            cache.end();
+        }
         self.past = self.past.plus(life.statistics());
         // First of all, so that nobody gets memory that a device is still filling.
         life.sandbox.store.data_mut().device.close();

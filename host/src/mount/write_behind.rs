@@ -17,10 +17,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use ninering_wire::Errno;
 use parking_lot::Mutex;
 
-use super::{Buffer, Error, Handle, Mount, Result};
+use super::{
+    Buffer, Error, Handle, Mount, OpenFlags, Result,
+    cache::{Cached, CachedFile},
+};
 
 /// Bytes that are gathered.
 const GATHERED: usize = 256 << 10;
@@ -41,7 +45,11 @@ pub(super) struct Registry {
 
 /// An open file, and what is to be written to it.
 pub struct Writer {
-    handle: Handle,
+    handle: Arc<Handle>,
+    /// Where what is read, and perhaps what is written, is kept.
+    cached: Option<Arc<CachedFile>>,
+    /// Each write is to be on stable storage, or its data alone (`true`), before it is accepted.
+    synced: Option<bool>,
     unwritten: tokio::sync::Mutex<Unwritten>,
     /// Bytes that were appended.
     appended: AtomicU64,
@@ -59,12 +67,68 @@ struct Unwritten {
 impl Writer {
     /// A writer to `handle`, which is open for writing (or is never written to).
     pub fn new(handle: Handle) -> Arc<Self> {
-        Arc::new(Self { handle, unwritten: Default::default(), appended: AtomicU64::new(0) })
+        Arc::new(Self::of(Arc::new(handle), None, None))
+    }
+
+    /// Opens what `path` in `directory` names, as [`Handle::open_at`] does; a file that is opened to be read or written is
+    /// so by way of the mount's cache, if that keeps anything.
+    ///
+    /// # Errors
+    /// As [`Handle::open_at`], and what keeps the server from telling whether the cache is up to date.
+    pub async fn open_at(directory: &Handle, path: &str, flags: OpenFlags, mode: u32) -> Result<Arc<Self>> {
+        let may_be_cached = flags.intersects(OpenFlags::READ | OpenFlags::WRITE)
+            && !flags.intersects(OpenFlags::DIRECTORY | OpenFlags::APPEND);
+        let cache = if may_be_cached { directory.mount().cache() } else { None };
+        let wanted = cache.as_ref().is_some_and(|cache| cache.validates());
+        let how = if wanted { flags | OpenFlags::ATTRIBUTES } else { flags };
+        let moment = cache.as_ref().map(|cache| cache.moment());
+        let (handle, attributes) = directory.open_with_attributes_at(path, how, mode).await?;
+        let attributes = attributes.zip(moment);
+        let handle = Arc::new(handle);
+        let cached = match cache.filter(|_| !handle.is_directory()) {
+            Some(cache) => Some(CachedFile::open(cache, Arc::clone(&handle), attributes).await?),
+            None => None,
+        };
+        let synced = flags.intersects(OpenFlags::SYNC | OpenFlags::DATA_SYNC).then(|| !flags.contains(OpenFlags::SYNC));
+        Ok(Arc::new(Self::of(handle, cached, synced)))
+    }
+
+    fn of(handle: Arc<Handle>, cached: Option<Arc<CachedFile>>, synced: Option<bool>) -> Self {
+        Self { handle, cached, synced, unwritten: Default::default(), appended: AtomicU64::new(0) }
+    }
+
+    /// The file in the cache, if it is in one.
+    pub(crate) fn cached(&self) -> Option<&Arc<CachedFile>> {
+        self.cached.as_ref()
+    }
+
+    /// The same, if that takes writes.
+    fn cached_writes(&self) -> Option<&Arc<CachedFile>> {
+        self.cached.as_ref().filter(|cached| cached.takes_writes())
     }
 
     /// The open file.
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// Reads up to `size` bytes at `offset`, by way of the mount's cache if it keeps anything: fewer at the file's end, or
+    /// where more can't be had in one piece, none only at the end. What was written before is seen.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn read(&self, offset: u64, size: usize) -> Result<Bytes> {
+        if let Some(cached) = &self.cached {
+            return match cached.read_now(offset, size) {
+                Cached::Bytes(bytes) => Ok(bytes),
+                Cached::End => Ok(Bytes::new()),
+                Cached::Missing => cached.read(offset, size).await,
+            };
+        }
+        let mount = self.handle.mount();
+        mount.flush_file(self.handle.qid().path).await?;
+        let buffer = mount.buffer(size).await?;
+        Ok(self.handle.read_at(offset, buffer).await?.into_bytes())
     }
 
     /// Accepts `bytes`, to be written at `offset`. A file that was opened to append takes them at its end, whatever
@@ -74,6 +138,17 @@ impl Writer {
     /// What kept an earlier write from being carried out, or this one.
     pub async fn write(self: &Arc<Self>, offset: u64, bytes: &[u8]) -> Result<()> {
         let mount = self.handle.mount();
+        if let Some(cached) = self.cached_writes() {
+            mount.flush_gathered(self.handle.qid().path, Some(self)).await?;
+            cached.write(offset, bytes).await?;
+            return match self.synced {
+                Some(data_only) => {
+                    cached.flush().await?;
+                    self.handle.sync(data_only).await
+                }
+                None => Ok(()),
+            };
+        }
         mount.flush_file_but(self.handle.qid().path, Some(self)).await?;
         let mut unwritten = self.unwritten.lock().await;
         unwritten.failure()?;
@@ -125,6 +200,9 @@ impl Writer {
     /// # Errors
     /// What kept it, or an earlier write, from being carried out.
     pub async fn flush(self: &Arc<Self>) -> Result<()> {
+        if let Some(cached) = self.cached_writes() {
+            return cached.flush().await;
+        }
         let mut unwritten = self.unwritten.lock().await;
         self.flush_locked(&mut unwritten).await?;
         unwritten.failure()
@@ -164,15 +242,16 @@ impl Writer {
     /// The last user of the file is gone: writes what was gathered, now where nothing has to be waited for, in the
     /// background where it has. A failure is kept for [`Mount::finish`].
     pub fn close(self: Arc<Self>) {
-        if !self.handle.mount().0.unwritten.any() {
+        if !self.handle.mount().has_anything_unwritten() {
             return;
         }
-        let mut flush: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(async move {
+        // Unconstrained, so that it is not put off where nothing has to be waited for.
+        let mut flush: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(tokio::task::unconstrained(async move {
             let outcome = self.flush().await;
             if let Err(error) = outcome {
                 self.handle.mount().0.unwritten.lose(error);
             }
-        });
+        }));
         let mut context = Context::from_waker(Waker::noop());
         if flush.as_mut().poll(&mut context).is_pending()
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
@@ -225,7 +304,11 @@ impl Mount {
     /// # Errors
     /// As [`Mount::flush_file`].
     pub async fn flush(&self) -> Result<()> {
-        self.flush_those(|_| true).await
+        self.flush_those(|_| true).await?;
+        if let Some(cache) = self.content_cache() {
+            cache.flush_all().await;
+        }
+        Ok(())
     }
 
     /// Was something gathered for the file whose qid has this `path`?
@@ -250,6 +333,21 @@ impl Mount {
     }
 
     async fn flush_file_but(&self, path: u64, writer: Option<&Arc<Writer>>) -> Result<()> {
+        self.flush_gathered(path, writer).await?;
+        if let Some(cache) = self.content_cache() {
+            cache.flush_path(path).await;
+        }
+        Ok(())
+    }
+
+    /// Is anything there that the server does not have?
+    fn has_anything_unwritten(&self) -> bool {
+        self.0.unwritten.any() || self.content_cache().is_some_and(|cache| cache.has_unwritten())
+    }
+
+    /// Writes what writers other than `writer` have gathered for the file whose qid has this `path`; what the cache has
+    /// of it stays there.
+    pub(super) async fn flush_gathered(&self, path: u64, writer: Option<&Arc<Writer>>) -> Result<()> {
         self.flush_those(|other| {
             other.handle.qid().path == path && writer.is_none_or(|writer| !Arc::ptr_eq(writer, other))
         })
@@ -275,7 +373,7 @@ impl Mount {
     }
 
     /// Sees to it that nothing stays gathered for longer than [`LINGER`].
-    fn linger(&self) {
+    pub(super) fn linger(&self) {
         if self.0.unwritten.flushing.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -287,10 +385,10 @@ impl Mount {
         runtime.spawn(async move {
             loop {
                 tokio::time::sleep(LINGER).await;
-                if !mount.0.unwritten.any() {
+                if !mount.has_anything_unwritten() {
                     mount.0.unwritten.flushing.store(false, Ordering::Release);
                     // A write may have come in between, and seen the flag still set.
-                    if !mount.0.unwritten.any() || mount.0.unwritten.flushing.swap(true, Ordering::AcqRel) {
+                    if !mount.has_anything_unwritten() || mount.0.unwritten.flushing.swap(true, Ordering::AcqRel) {
                         return;
                     }
                 }

@@ -34,6 +34,8 @@ use crate::mount::{self, AttributeChanges, Attributes, Handle, Mount, SetTime, T
 /// What a program's new files and directories are allowed: as with the usual umask of 022.
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o755;
+/// The most bytes that one call of `read` reads of a file in the cache.
+const LONGEST_READ: usize = 1 << 20;
 
 /// An open file or directory as a program holds it.
 pub(super) struct Descriptor {
@@ -373,8 +375,23 @@ impl HostDescriptor for MountsCtxView<'_> {
     ) -> FsResult<(Vec<u8>, bool)> {
         let descriptor = self.descriptor(&descriptor)?;
         descriptor.readable()?;
-        descriptor.settle().await.map_err(fs_error)?;
         let wanted = usize::try_from(length).unwrap_or(usize::MAX);
+        if let Some(cached) = descriptor.writer().cached() {
+            let wanted = wanted.min(LONGEST_READ);
+            let mut read = Vec::new();
+            while read.len() < wanted {
+                let bytes = cached.read(offset.saturating_add(read.len() as u64), wanted - read.len()).await;
+                let bytes = bytes.map_err(fs_error)?;
+                if bytes.is_empty() {
+                    break;
+                }
+                read.extend_from_slice(&bytes);
+            }
+            descriptor.mount().count_copied(2 * read.len());
+            let end = read.len() < wanted;
+            return Ok((read, end));
+        }
+        descriptor.settle().await.map_err(fs_error)?;
         let buffer = descriptor.mount().buffer(wanted).await.map_err(fs_error)?;
         let space = buffer.len();
         let buffer = descriptor.handle().read_at(offset, buffer).await.map_err(fs_error)?;
@@ -501,13 +518,13 @@ impl HostDescriptor for MountsCtxView<'_> {
         if open_flags.contains(OpenFlags::TRUNCATE) {
             mount.flush().await.map_err(fs_error)?;
         }
-        let handle = directory.open_at(&path, how, FILE_MODE).await.map_err(fs_error)?;
-        if handle.is_directory() && !mount.options().read_only {
+        let file = Writer::open_at(directory, &path, how, FILE_MODE).await.map_err(fs_error)?;
+        if file.handle().is_directory() && !mount.options().read_only {
             flags |= base.flags & DescriptorFlags::MUTATE_DIRECTORY;
         }
         let origin = Some(Origin { directory: Arc::clone(&base.file), path, follow });
         let descriptor = Descriptor {
-            file: Writer::new(handle),
+            file,
             flags,
             origin,
             appender: OnceCell::new(),

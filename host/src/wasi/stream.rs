@@ -12,7 +12,7 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use super::descriptor::Shared;
-use crate::mount;
+use crate::mount::{self, Cached};
 
 /// What is read ahead of a program that only asks whether it could read.
 const READY: usize = 64 << 10;
@@ -70,6 +70,11 @@ impl FileInput {
     fn begin(&self, size: usize) -> impl Future<Output = mount::Result<Ahead>> + Send + 'static {
         let (file, offset, size) = (self.file.clone(), self.offset, size.max(self.window));
         async move {
+            if let Some(cached) = file.writer().cached() {
+                let contents = file.mount().contents(file.handle().qid().path);
+                let bytes = cached.read(offset, size).await?;
+                return Ok(Ahead { bytes, time: Instant::now(), contents });
+            }
             file.settle().await?;
             let (time, contents) = (Instant::now(), file.mount().contents(file.handle().qid().path));
             let buffer = file.mount().buffer(size).await?;
@@ -103,8 +108,14 @@ impl FileInput {
         if size == 0 {
             return Some(Ok(Bytes::new()));
         }
-        let bytes = self.take_ahead(size).filter(|bytes| !bytes.is_empty())?;
-        Some(self.give(bytes))
+        if let Some(bytes) = self.take_ahead(size).filter(|bytes| !bytes.is_empty()) {
+            return Some(self.give(bytes));
+        }
+        match self.file.writer().cached()?.read_now(self.offset, size) {
+            Cached::Bytes(bytes) => Some(self.give(bytes)),
+            Cached::End => Some(Err(StreamError::Closed)),
+            Cached::Missing => None,
+        }
     }
 
     /// Takes at most `size` bytes of what was just read.

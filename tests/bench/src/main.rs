@@ -1,6 +1,6 @@
 //! Runs `fsbench` on the same tmpfs in one go, several ways in turn, and prints the medians and their ratios.
 //!
-//! The ways: on a Ninering mount of the directory (`dir:`), on wasmtime-wasi's preopened directory as it is by default,
+//! The ways: on a Ninering mount of the directory (`dir:`), on one with a cache (close-to-open), on wasmtime-wasi's preopened directory as it is by default,
 //! the same with `allow_blocking_current_thread`, and natively. That setting is copied into a directory when it is
 //! preopened, but asked for anew when a file is opened; so who sets it behind `preopened_dir` has files that block and
 //! directories that hop, which is a way of its own here. The machine's noise meets all of them alike: each round runs
@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use ninering::{
-    mount::MountOptions,
+    mount::{CacheMode, MountOptions},
     program::{Environment, Runtime},
     source::Source,
     wasi::Mounts,
@@ -50,13 +50,14 @@ struct Arguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Way {
     Ninering,
+    Cached,
     Preopen,
     BlockingFiles,
     Blocking,
     Native,
 }
 
-const WAYS: [Way; 5] = [Way::Ninering, Way::Preopen, Way::BlockingFiles, Way::Blocking, Way::Native];
+const WAYS: [Way; 6] = [Way::Ninering, Way::Cached, Way::Preopen, Way::BlockingFiles, Way::Blocking, Way::Native];
 const GUEST_PATH: &str = "/data";
 
 fn main() -> Result<()> {
@@ -71,7 +72,8 @@ fn main() -> Result<()> {
         for way in WAYS {
             let directory = tempfile::tempdir_in(&arguments.directory)?;
             let output = match way {
-                Way::Ninering => runtime.block_on(on_ninering(&program, directory.path()))?,
+                Way::Ninering => runtime.block_on(on_ninering(&program, directory.path(), CacheMode::None))?,
+                Way::Cached => runtime.block_on(on_ninering(&program, directory.path(), CacheMode::CloseToOpen))?,
                 Way::Preopen | Way::BlockingFiles | Way::Blocking => {
                     runtime.block_on(peers.run(directory.path(), way)).map_err(peer_error)?
                 }
@@ -93,11 +95,7 @@ fn print_table(results: &BTreeMap<(usize, String), BTreeMap<Way, Vec<f64>>>) -> 
     );
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for ((_, name), times) in results {
-        let median = |way: Way| -> Result<f64> {
-            let mut times = times.get(&way).with_context(|| format!("{name}: not measured"))?.clone();
-            times.sort_by(f64::total_cmp);
-            Ok(times[times.len() / 2])
-        };
+        let median = |way: Way| median(name, times, way);
         let ours = median(Way::Ninering)?;
         let preopens = [median(Way::Preopen)?, median(Way::BlockingFiles)?, median(Way::Blocking)?];
         let native = median(Way::Native)?;
@@ -115,11 +113,35 @@ fn print_table(results: &BTreeMap<(usize, String), BTreeMap<Way, Vec<f64>>>) -> 
             ours / native,
         );
     }
+    println!();
+    println!("With a cache of 128 MiB, close-to-open:");
+    println!();
+    println!("| operation | Ninering, cached | × faster than uncached | × faster than blocking | × native |");
+    println!("| --- | ---: | ---: | ---: | ---: |");
+    for ((_, name), times) in results {
+        let cached = median(name, times, Way::Cached)?;
+        println!(
+            "| {name} | {:.2} µs | {:.1} | {:.1} | {:.1} |",
+            cached / 1000.0,
+            median(name, times, Way::Ninering)? / cached,
+            median(name, times, Way::Blocking)? / cached,
+            cached / median(name, times, Way::Native)?,
+        );
+    }
     Ok(())
 }
 
-async fn on_ninering(program: &ninering::program::Program, directory: &Path) -> Result<String> {
-    let mount = Source::Directory(directory.into()).mount(MountOptions::default()).await?;
+/// The middle one of a row's times.
+fn median(name: &str, times: &BTreeMap<Way, Vec<f64>>, way: Way) -> Result<f64> {
+    let mut times = times.get(&way).with_context(|| format!("{name}: not measured"))?.clone();
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+async fn on_ninering(program: &ninering::program::Program, directory: &Path, cache: CacheMode) -> Result<String> {
+    // The file that is read and written is to fit.
+    let options = MountOptions { cache: Some(cache), cache_size: 128 << 20, ..MountOptions::default() };
+    let mount = Source::Directory(directory.into()).mount(options).await?;
     let mut mounts = Mounts::new();
     mounts.add(GUEST_PATH, mount.clone())?;
     let output = MemoryOutputPipe::new(1 << 20);
