@@ -43,8 +43,16 @@ fn stream_error(error: mount::Error) -> StreamError {
 struct Ahead {
     bytes: Bytes,
     time: Instant,
-    /// [`Mount::contents`](mount::Mount::contents) when they were read.
+    /// [`contents`] when they were read.
     contents: u64,
+}
+
+/// A number that changes when the contents of the file are changed by this mount.
+fn contents(file: &Shared) -> u64 {
+    match file.writer().cached() {
+        Some(cached) => cached.contents(),
+        None => file.mount().contents(file.handle().qid().path),
+    }
 }
 
 /// A file read from a position on.
@@ -68,15 +76,17 @@ impl FileInput {
 
     /// Begins to read, `size` bytes or more.
     fn begin(&self, size: usize) -> impl Future<Output = mount::Result<Ahead>> + Send + 'static {
-        let (file, offset, size) = (self.file.clone(), self.offset, size.max(self.window));
+        let (file, offset, window) = (self.file.clone(), self.offset, self.window);
         async move {
             if let Some(cached) = file.writer().cached() {
-                let contents = file.mount().contents(file.handle().qid().path);
+                // The cache reads ahead itself.
+                let (time, contents) = (Instant::now(), contents(&file));
                 let bytes = cached.read(offset, size).await?;
-                return Ok(Ahead { bytes, time: Instant::now(), contents });
+                return Ok(Ahead { bytes, time, contents });
             }
+            let size = size.max(window);
             file.settle().await?;
-            let (time, contents) = (Instant::now(), file.mount().contents(file.handle().qid().path));
+            let (time, contents) = (Instant::now(), contents(&file));
             let buffer = file.mount().buffer(size).await?;
             let bytes = file.handle().read_at(offset, buffer).await?.into_bytes();
             Ok(Ahead { bytes, time, contents })
@@ -88,7 +98,7 @@ impl FileInput {
         let path = self.file.handle().qid().path;
         let mount = self.file.mount();
         let ahead = self.ahead.as_mut()?;
-        if ahead.time.elapsed() > FRESH || ahead.contents != mount.contents(path) || mount.has_unwritten(path) {
+        if ahead.time.elapsed() > FRESH || ahead.contents != contents(&self.file) || mount.has_unwritten(path) {
             self.ahead = None;
             self.window = NEVER;
             return None;

@@ -96,6 +96,15 @@ impl CachedFile {
         }
     }
 
+    /// A number that changes when the contents of the file are changed by this mount, here or on the server.
+    pub(crate) fn contents(&self) -> u64 {
+        let written = self.handle.mount().contents(self.key.0);
+        match self.takes_writes() {
+            true => self.cache.index.lock().files.get(&self.key).map_or(0, |file| file.changes).wrapping_add(written),
+            false => written,
+        }
+    }
+
     /// Is what is written kept here for a while, too?
     pub(in crate::mount) fn takes_writes(&self) -> bool {
         self.cache.mode.keeps_contents()
