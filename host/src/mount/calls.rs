@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use super::{
     Buffers, Completion, Life, Mount, Pending, Result, State, Submitted,
     component::{client, memory::Extent, vfs},
+    give_up::Patience,
 };
 
 /// The fids from here up are the callers'; those below are the client's own.
@@ -42,11 +43,20 @@ impl From<client::CallOutcome> for Begun<client::RMessage> {
 /// What operations yield, and where those wait that are under way.
 pub(super) trait Yield: Sized {
     fn pending(life: &mut Life) -> &mut HashMap<u32, Pending<Self>>;
+
+    /// It came, and nobody has looked at it nor ever will.
+    fn discard(self, mount: &Mount, incarnation: u32);
 }
 
 impl Yield for vfs::Value {
     fn pending(life: &mut Life) -> &mut HashMap<u32, Pending<Self>> {
         &mut life.pending
+    }
+
+    fn discard(self, mount: &Mount, incarnation: u32) {
+        if let Self::Opened(opened) = self {
+            mount.close(incarnation, opened.node);
+        }
     }
 }
 
@@ -54,6 +64,9 @@ impl Yield for client::RMessage {
     fn pending(life: &mut Life) -> &mut HashMap<u32, Pending<Self>> {
         &mut life.calls
     }
+
+    // What it has made of a fid is for who made the call to undo.
+    fn discard(self, _: &Mount, _: u32) {}
 }
 
 impl Mount {
@@ -73,7 +86,7 @@ impl Mount {
 
     /// Waits for the reply, and the buffers (unless the device may still use them).
     pub(super) async fn end_call(&self, call: Submitted<client::RMessage>) -> Completion<client::RMessage> {
-        self.outcome(call).await
+        self.outcome(call, Patience::ToTheEnd).await
     }
 
     /// Which life of the mount this is, for [`Self::begin_call`]; and the `msize` and the bytes of payload that one read or write
@@ -110,7 +123,7 @@ impl State {
         };
         for client::CallCompletion { token, outcome } in completions {
             let Ok(life) = &mut self.life else { return };
-            let Some(Pending { reply, buffers }) = life.calls.remove(&token) else {
+            let Some(Pending { reply, buffers, .. }) = life.calls.remove(&token) else {
                 self.bury("the client completed a call that was not under way".into());
                 return;
             };

@@ -1,5 +1,11 @@
 //! Files and directories of a mount.
 
+mod access;
+mod lock;
+mod vectored;
+mod version;
+mod xattr;
+
 use std::sync::atomic::Ordering;
 
 use ninering_wire::{Errno, QidType};
@@ -9,12 +15,17 @@ use super::{
     Qid, Result,
     cache::names::{Change, Known, Missing, Names, Target},
     component::vfs::{MemoryKind, Node, Value},
+    give_up::Patience,
 };
 
 /// A file or directory of a mount, open as it was asked for. Dropping it closes it.
 ///
 /// Paths are relative to it, and never lead above it: `..` past it is `EPERM`. Symbolic links are followed inside the
 /// mount. Operations on a handle from before a [`Mount::restart`] fail with `ESTALE`.
+///
+/// Whoever drops the future of an operation gives it up: a request that a remote server has not answered is flushed
+/// (`Tflush`). Whether it was done, nobody knows then. Its memory comes back to the mount when the server has said that
+/// it will do nothing more with it.
 pub struct Handle {
     mount: Mount,
     /// The life of the mount in which it was made; a root is at home in every one.
@@ -29,7 +40,7 @@ pub struct Handle {
 const ROOT: Node = 0;
 
 /// An operation's value is not of the kind that the operation yields.
-fn unexpected(_: Value) -> Error {
+pub(super) fn unexpected(_: Value) -> Error {
     Error::broken("the client answered an operation with another's value")
 }
 
@@ -38,7 +49,8 @@ fn kept() -> Error {
     Error::broken("the client kept an application's buffer")
 }
 
-macro_rules! expect {
+/// The value that an operation yields.
+macro_rules! yielded {
     ($outcome:expr, $kind:ident) => {
         match $outcome.0? {
             Value::$kind(value) => Ok(value),
@@ -52,6 +64,8 @@ macro_rules! expect {
         }
     };
 }
+
+use yielded;
 
 impl Handle {
     pub(super) fn root(mount: Mount) -> Self {
@@ -182,7 +196,7 @@ impl Handle {
             vfs.call_read(store, self.node, offset, memory, extents)
         });
         let (value, buffers, _) = outcome.await;
-        let count = expect!((value,), Count)?;
+        let count = yielded!((value,), Count)?;
         if buffers.is_empty() {
             return Err(kept());
         }
@@ -194,20 +208,33 @@ impl Handle {
     ///
     /// It is written past the mount's cache.
     pub async fn write_at(&self, offset: u64, buffer: Buffer) -> (Result<usize>, Option<Buffer>) {
+        let (count, buffers) = self.write_past_cache(offset, [buffer].into()).await;
+        (count, buffers.into_iter().next())
+    }
+
+    /// Writes past the mount's cache, which knows of it however it ends, and even if nobody waits for that.
+    async fn write_past_cache(&self, offset: u64, buffers: Buffers) -> (Result<usize>, Buffers) {
         let cache = self.mount.content_cache();
         if let Some(cache) = &cache {
             cache.flush_path(self.qid.path).await;
         }
-        let (count, buffers) = self.write_from(offset, MemoryKind::Application, [buffer].into()).await;
-        if let Some(cache) = &cache {
-            cache.written_past(self.qid.path, self.appends);
-        }
-        (count, buffers.into_iter().next())
+        let _past = cache.is_some().then_some(PastCache(self));
+        self.write_with(Patience::Timeout, offset, MemoryKind::Application, buffers).await
     }
 
-    /// Writes all of `buffers`, likewise.
+    /// Writes all of `buffers`, likewise; to the end, even if nobody waits for it.
     pub(super) async fn write_from(
         &self,
+        offset: u64,
+        memory: MemoryKind,
+        buffers: Buffers,
+    ) -> (Result<usize>, Buffers) {
+        self.write_with(Patience::ToTheEnd, offset, memory, buffers).await
+    }
+
+    async fn write_with(
+        &self,
+        patience: Patience,
         offset: u64,
         memory: MemoryKind,
         buffers: Buffers,
@@ -218,7 +245,7 @@ impl Handle {
         self.mount.note_contents(self.qid.path);
         let _change = self.changing();
         let given: usize = buffers.iter().map(Buffer::len).sum();
-        let outcome = self.mount.operate(self.incarnation, buffers, |vfs, store, extents| {
+        let outcome = self.mount.operate_with(patience, self.incarnation, buffers, |vfs, store, extents| {
             vfs.call_write(store, self.node, offset, memory, extents)
         });
         let (value, buffers, _) = outcome.await;
@@ -243,7 +270,7 @@ impl Handle {
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_read_directory(store, self.node, offset)
         });
-        let entries = expect!(outcome.await, Entries)?;
+        let entries = yielded!(outcome.await, Entries)?;
         if entries.entries.is_empty() && !entries.end {
             return Err(Error::broken("the client lists nothing, and says that there is more"));
         }
@@ -256,7 +283,7 @@ impl Handle {
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_read_directory_plus(store, self.node, offset)
         });
-        let entries = expect!(outcome.await, EntriesPlus)?;
+        let entries = yielded!(outcome.await, EntriesPlus)?;
         if entries.entries.is_empty() && !entries.end {
             return Err(Error::broken("the client lists nothing, and says that there is more"));
         }
@@ -271,7 +298,7 @@ impl Handle {
         let outcome = self
             .mount
             .operate(self.incarnation, Buffers::new(), |vfs, store, _| vfs.call_sync(store, self.node, data_only));
-        expect!(outcome.await)
+        yielded!(outcome.await)
     }
 
     /// Its attributes.
@@ -290,7 +317,7 @@ impl Handle {
     pub(super) async fn ask_attributes(&self) -> Result<Attributes> {
         let outcome =
             self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| vfs.call_stat(store, self.node));
-        expect!(outcome.await, Attributes)
+        yielded!(outcome.await, Attributes)
     }
 
     /// The attributes of what `path` names.
@@ -305,7 +332,7 @@ impl Handle {
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_stat_at(store, self.node, path, follow)
         });
-        expect!(outcome.await, Attributes)
+        yielded!(outcome.await, Attributes)
     }
 
     /// The identity of what `path` names.
@@ -320,7 +347,7 @@ impl Handle {
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_identify_at(store, self.node, path, follow)
         });
-        expect!(outcome.await, Qid)
+        yielded!(outcome.await, Qid)
     }
 
     /// Changes its attributes.
@@ -349,7 +376,7 @@ impl Handle {
             }
         }
         drop(settled);
-        expect!(outcome)
+        yielded!(outcome)
     }
 
     /// Changes the attributes of what `path` names.
@@ -370,14 +397,14 @@ impl Handle {
                 cache.all_written_past();
             }
         }
-        expect!(outcome)
+        yielded!(outcome)
     }
 
     /// The figures of the filesystem that it lies in.
     pub async fn statfs(&self) -> Result<FilesystemStatistics> {
         let outcome =
             self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| vfs.call_statfs(store, self.node));
-        expect!(outcome.await, Statistics)
+        yielded!(outcome.await, Statistics)
     }
 
     /// Makes a directory.
@@ -387,7 +414,7 @@ impl Handle {
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_make_directory(store, self.node, path, mode)
         });
-        expect!(outcome.await, Qid)
+        yielded!(outcome.await, Qid)
     }
 
     /// Makes a symbolic link to `target`, which is not looked at.
@@ -397,7 +424,7 @@ impl Handle {
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_symlink(store, self.node, path, target)
         });
-        expect!(outcome.await, Qid)
+        yielded!(outcome.await, Qid)
     }
 
     /// The target of a symbolic link.
@@ -405,7 +432,7 @@ impl Handle {
         let outcome = self
             .mount
             .operate(self.incarnation, Buffers::new(), |vfs, store, _| vfs.call_read_link(store, self.node, path));
-        expect!(outcome.await, Target)
+        yielded!(outcome.await, Target)
     }
 
     /// Makes `new_path` in `new_directory` a hard link to `old_path`.
@@ -417,7 +444,7 @@ impl Handle {
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_link(store, self.node, old_path, follow, new_directory.node, new_path)
         });
-        expect!(outcome.await)
+        yielded!(outcome.await)
     }
 
     /// Renames `old_path` to `new_path` in `new_directory`, replacing what is there as `rename(2)` does.
@@ -430,7 +457,7 @@ impl Handle {
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_rename(store, self.node, old_path, new_directory.node, new_path)
         });
-        expect!(outcome.await)
+        yielded!(outcome.await)
     }
 
     /// Removes what is not a directory.
@@ -441,7 +468,7 @@ impl Handle {
         let outcome = self
             .mount
             .operate(self.incarnation, Buffers::new(), |vfs, store, _| vfs.call_unlink(store, self.node, path));
-        expect!(outcome.await)
+        yielded!(outcome.await)
     }
 
     /// Removes an empty directory.
@@ -452,7 +479,7 @@ impl Handle {
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_remove_directory(store, self.node, path)
         });
-        expect!(outcome.await)
+        yielded!(outcome.await)
     }
 
     /// Asks for the attributes of what `path` names, and notes them with what is on the way.
@@ -461,7 +488,7 @@ impl Handle {
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {
             vfs.call_look_up_at(store, self.node, path, follow)
         });
-        let found = expect!(outcome.await, LookedUp)?;
+        let found = yielded!(outcome.await, LookedUp)?;
         names.note_look_up(question, identity, path, &found);
         found.attributes.ok_or(Errno::ENOENT.into())
     }
@@ -507,6 +534,17 @@ impl Handle {
             Err(Errno::ESTALE.into())
         } else {
             Ok(())
+        }
+    }
+}
+
+/// A write past the mount's cache: when it is over, what the cache has of the file is not believed.
+struct PastCache<'h>(&'h Handle);
+
+impl Drop for PastCache<'_> {
+    fn drop(&mut self) {
+        if let Some(cache) = self.0.mount.content_cache() {
+            cache.written_past(self.0.qid.path, self.0.appends);
         }
     }
 }

@@ -11,10 +11,12 @@
 //! Whatever breaks a mount (a lying server, a trap in the client, no answer in time) fails its operations with
 //! [`Error::Broken`], now and until [`Mount::restart`]; other mounts don't notice.
 
+mod authenticate;
 mod buffer;
 pub mod cache;
 mod calls;
 mod component;
+mod give_up;
 mod handle;
 mod relay;
 mod write_behind;
@@ -23,7 +25,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -36,14 +38,16 @@ use wasmtime::{Store, component::Resource};
 
 pub(crate) use self::cache::Cached;
 pub use self::{
+    authenticate::{Authenticate, AuthenticationError, Conversation},
     buffer::Buffer,
     cache::{CacheMode, CacheStatistics, NameStatistics},
     component::{
         ClientComponent,
         types::{
-            AttributeChanges, Attributes, DirectoryEntry, Qid, SetTime, Statistics as FilesystemStatistics, Timestamp,
+            AttributeChanges, Attributes, DirectoryEntry, FileLock, LockKind, Qid, SetTime,
+            Statistics as FilesystemStatistics, Timestamp,
         },
-        vfs::{Entries, EntriesPlus, EntryPlus, OpenFlags},
+        vfs::{AccessMode, Entries, EntriesPlus, EntryPlus, FileVersion, LockRequest, OpenFlags, SetMode},
     },
     handle::Handle,
     relay::Relay,
@@ -54,6 +58,7 @@ use self::{
     cache::names::Names,
     calls::{Begun, Yield},
     component::{Guest, MountComponent, QueueHandle, RegionHandle, Sandbox, Template, client, memory::Extent, vfs},
+    give_up::{NoOutcome, Operation, Patience, Waiter},
 };
 use crate::{
     device::{Device, local::LocalDevice, remote::RemoteDevice},
@@ -97,6 +102,8 @@ pub struct MountOptions {
     pub indirect_descriptors: bool,
     /// Bytes of memory that the client may use itself.
     pub client_memory: usize,
+    /// Who authenticates the user to a server that wants it. Without, no server is asked whether it does.
+    pub authenticate: Option<Arc<dyn Authenticate>>,
     /// Another client than the built-in one.
     pub client: Option<ClientComponent>,
 }
@@ -118,6 +125,7 @@ impl Default for MountOptions {
             event_index: true,
             indirect_descriptors: true,
             client_memory: 32 << 20,
+            authenticate: None,
             client: None,
         }
     }
@@ -223,6 +231,10 @@ struct Shared {
     /// How often contents were changed, by the lowest bits of the file's qid.
     contents: [AtomicU64; 64],
     copied: AtomicU64,
+    /// Names this mount in locks.
+    client_id: String,
+    /// Locks that are waited for.
+    waiting_locks: AtomicUsize,
 }
 
 struct State {
@@ -249,6 +261,8 @@ struct Life {
 struct Pending<T> {
     reply: oneshot::Sender<(Result<T>, Buffers)>,
     buffers: Buffers,
+    /// Tells it from others that have or had its token.
+    serial: u64,
 }
 
 /// What an operation reads into or writes from, in this order.
@@ -289,7 +303,7 @@ impl Mount {
             Origin::Server(server) => {
                 let session = server.session();
                 let submitted = self.submit_start(|queue| Ok(Box::new(LocalDevice::new(queue, session))))?;
-                self.started(self.outcome(submitted).await.0)
+                self.started(self.outcome(submitted, Patience::Timeout).await.0)
             }
             Origin::Remote(address) => self.connect(address).await,
         }
@@ -419,6 +433,8 @@ impl Mount {
             removals: AtomicU64::new(0),
             contents: [const { AtomicU64::new(0) }; 64],
             copied: AtomicU64::new(0),
+            client_id: client_id(),
+            waiting_locks: AtomicUsize::new(0),
         }))
     }
 
@@ -449,7 +465,8 @@ impl Mount {
             }
         });
         let submitted = self.submit_start(|queue| Ok(Box::new(RemoteDevice::start(queue, stream, interrupt))))?;
-        self.started(self.outcome(submitted).await.0)
+        let started = self.outcome(submitted, Patience::ToTheEnd).await.0?;
+        self.started(self.authenticate(started).await)
     }
 
     /// A life of the mount has begun, or not.
@@ -505,8 +522,8 @@ impl Mount {
             ordered: local,
             plain: self.0.plain.load(Ordering::Relaxed),
             immediate: local,
-            authenticate: false,
-            client_id: String::new(),
+            authenticate: options.authenticate.is_some(),
+            client_id: self.0.client_id.clone(),
         };
         let submitted = self.submit(None, Buffers::new(), |exports, store, _| {
             let (region, queue) = (Resource::<RegionHandle>::new_own(0), Resource::<QueueHandle>::new_own(0));
@@ -524,24 +541,37 @@ impl Mount {
         buffers: Buffers,
         call: impl FnOnce(&vfs::Guest, &mut Store<Guest>, &[Extent]) -> wasmtime::Result<vfs::Outcome>,
     ) -> Completion {
+        self.operate_with(Patience::Timeout, incarnation, buffers, call).await
+    }
+
+    /// The same with more patience than most have.
+    async fn operate_with(
+        &self,
+        patience: Patience,
+        incarnation: Option<u32>,
+        buffers: Buffers,
+        call: impl FnOnce(&vfs::Guest, &mut Store<Guest>, &[Extent]) -> wasmtime::Result<vfs::Outcome>,
+    ) -> Completion {
         let submitted = self.submit(incarnation, buffers, |exports, store, extents| {
             call(exports.ninering_fs_vfs(), store, extents).map(Begun::from)
         });
-        self.outcome(submitted).await
+        self.outcome(submitted, patience).await
     }
 
-    async fn outcome<T>(&self, submitted: Submitted<T>) -> Completion<T> {
-        let (reply, incarnation) = match submitted {
+    async fn outcome<T: Yield>(&self, submitted: Submitted<T>, patience: Patience) -> Completion<T> {
+        let (reply, operation) = match submitted {
             Submitted::Complete(completion) => return completion,
-            Submitted::Pending(reply, incarnation) => (reply, incarnation),
+            Submitted::Pending(reply, operation) => (reply, operation),
         };
-        match tokio::time::timeout(self.0.options.timeout, reply).await {
-            Ok(Ok((outcome, buffers))) => (outcome, buffers, incarnation),
-            Ok(Err(_)) => {
+        let incarnation = operation.incarnation;
+        let mut waiter = Waiter { mount: self, operation, reply: Some(reply), patience };
+        match waiter.wait().await {
+            Ok((outcome, buffers)) => (outcome, buffers, incarnation),
+            Err(NoOutcome::Dropped) => {
                 let reason = self.broken().unwrap_or_else(|| "the operation was dropped".into());
                 (Err(Error::Broken(reason)), Buffers::new(), incarnation)
             }
-            Err(_) => {
+            Err(NoOutcome::Timeout) => {
                 let reason: Arc<str> = format!("the server did not answer within {:?}", self.0.options.timeout).into();
                 let mut state = self.0.state.lock();
                 if state.incarnation == incarnation {
@@ -569,7 +599,7 @@ impl Mount {
         if foreign || incarnation.is_some_and(|incarnation| incarnation != current) {
             return Submitted::Complete((Err(Errno::ESTALE.into()), buffers, current));
         }
-        self.0.operations.fetch_add(1, Ordering::Relaxed);
+        let serial = self.0.operations.fetch_add(1, Ordering::Relaxed);
         let mut extents: SmallVec<[Extent; 1]> = SmallVec::new();
         for buffer in buffers.iter().filter(|buffer| !buffer.is_empty()) {
             if !life.sandbox.store.data_mut().leases.lend(buffer.extent()) {
@@ -589,8 +619,8 @@ impl Mount {
             }
             Ok(Begun::Pending(token)) => {
                 let (reply, receiver) = oneshot::channel();
-                T::pending(life).insert(token, Pending { reply, buffers });
-                Submitted::Pending(receiver, current)
+                T::pending(life).insert(token, Pending { reply, buffers, serial });
+                Submitted::Pending(receiver, Operation { incarnation: current, token, serial })
             }
             Err(trap) => Submitted::Complete((Err(state.trapped(&trap)), Buffers::new(), current)),
         };
@@ -662,7 +692,7 @@ impl State {
         life.sandbox.store.data_mut().has_taken();
         for vfs::Completion { token, outcome } in completions {
             let Ok(life) = &mut self.life else { return };
-            let Some(Pending { reply, buffers }) = life.pending.remove(&token) else {
+            let Some(Pending { reply, buffers, .. }) = life.pending.remove(&token) else {
                 self.bury("the client completed an operation that was not under way".into());
                 return;
             };
@@ -796,8 +826,8 @@ type Completion<T = vfs::Value> = (Result<T>, Buffers, u32);
 enum Submitted<T = vfs::Value> {
     /// It is done.
     Complete(Completion<T>),
-    /// It will be, in this life.
-    Pending(oneshot::Receiver<(Result<T>, Buffers)>, u32),
+    /// It will be.
+    Pending(oneshot::Receiver<(Result<T>, Buffers)>, Operation),
 }
 
 impl<T> Submitted<T> {
@@ -805,4 +835,13 @@ impl<T> Submitted<T> {
     fn is_complete(&self) -> bool {
         matches!(self, Self::Complete(_))
     }
+}
+
+/// A name for a mount that no other mount has, on this machine or, as far as machines have names, elsewhere.
+fn client_id() -> String {
+    static MOUNTS: AtomicUsize = AtomicUsize::new(0);
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    // Linux's names have at most 64 bytes.
+    let host: String = host.trim().chars().take(64).filter(char::is_ascii_graphic).collect();
+    format!("{host}:{}:{}", std::process::id(), MOUNTS.fetch_add(1, Ordering::Relaxed))
 }

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use super::{
     Buffer, Error, Handle, Mount, OpenFlags, Result,
     cache::{Cached, CachedFile},
+    component::vfs::MemoryKind,
 };
 
 /// Bytes that are gathered.
@@ -225,8 +226,9 @@ impl Writer {
         let mut rest = Some(buffer);
         while let Some(buffer) = rest.take_if(|buffer| !buffer.is_empty()) {
             // Where an error struck behind a part that was written, asking for the rest tells which it is.
-            let (written, buffer) = self.handle.write_at(offset, buffer).await;
-            let written = written?;
+            // It was accepted, so it is written even if nobody waits for that any more.
+            let (written, buffers) = self.handle.write_from(offset, MemoryKind::Application, [buffer].into()).await;
+            let (written, buffer) = (written?, buffers.into_iter().next());
             if written == 0 {
                 return Err(Errno::EIO.into());
             }

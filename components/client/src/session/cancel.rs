@@ -66,7 +66,8 @@ impl<R: Ring> Session<R> {
 
     /// Sends the flushes that are wanted, as far as there is room.
     pub(super) fn flush_waiting(&self) {
-        while let Some(victim) = self.state.borrow_mut().next_to_flush() {
+        loop {
+            let Some(victim) = self.state.borrow_mut().next_to_flush() else { return };
             match self.add(&Tmessage::Tflush { oldtag: victim }, Cleanup::Flush(victim), None, NOBODY) {
                 Ok(index) => {
                     let state = &mut *self.state.borrow_mut();
@@ -80,10 +81,10 @@ impl<R: Ring> Session<R> {
                 }
                 Err(Refusal::Full) => {
                     self.state.borrow_mut().flushes_wanted = true;
-                    break;
+                    return;
                 }
                 // The session is broken: there is nothing to flush any more.
-                Err(_) => break,
+                Err(_) => return,
             }
         }
     }

@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-use ninering_wire::{Header, RREAD_LEN};
+use ninering_wire::{HEADER_LEN, Header, RREAD_LEN};
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 use tokio::{sync::Notify, task::AbortHandle};
@@ -36,6 +36,10 @@ use crate::{region::Region, virtqueue::Features};
 const MOST_AT_ONCE: usize = 64 << 10;
 /// `Tversion`.
 const TVERSION: u8 = 100;
+/// `Tflush`.
+const TFLUSH: u8 = 108;
+/// `Rflush`.
+const RFLUSH: u8 = 109;
 
 /// A device that is a connection to a 9P server.
 ///
@@ -155,8 +159,22 @@ struct Request {
     sent: bool,
     /// The length of the reply, where that was there before all was sent.
     answered: Option<u32>,
-    /// The `msize` that a `Tversion` offers.
-    offered: Option<u32>,
+    /// What the request is about, where the device has a part in it.
+    concern: Concern,
+}
+
+/// What concerns the device of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Concern {
+    Nothing,
+    /// A `Tversion` offers this `msize`.
+    Version {
+        offered: u32,
+    },
+    /// A `Tflush` of the request with this tag.
+    Flush {
+        oldtag: u16,
+    },
 }
 
 impl Requests {
@@ -164,8 +182,8 @@ impl Requests {
     fn next(&mut self, region: &Region, returned: &mut usize) -> Option<Frame> {
         while let Some(chain) = self.queue.pop() {
             match self.accept(region, &chain) {
-                Some((frame, offered)) => {
-                    let request = Request { chain, sent: false, answered: None, offered };
+                Some((frame, concern)) => {
+                    let request = Request { chain, sent: false, answered: None, concern };
                     self.outstanding.insert(frame.tag, request);
                     return Some(frame);
                 }
@@ -180,15 +198,21 @@ impl Requests {
     }
 
     /// Checks that a chain is a request. What was checked is sent from a copy.
-    fn accept(&self, region: &Region, chain: &Chain) -> Option<(Frame, Option<u32>)> {
+    fn accept(&self, region: &Region, chain: &Chain) -> Option<(Frame, Concern)> {
         let mut front = [0; RREAD_LEN];
         let front_len = region.payload(chain.readable()).ok()?.copy_to(&mut front);
         let header = Header::decode(&front[..front_len]).ok()?;
-        let offered = (header.kind == TVERSION && front_len == RREAD_LEN).then(|| count(&front));
+        let concern = match header.kind {
+            TVERSION if front_len == RREAD_LEN => Concern::Version { offered: count(&front) },
+            TFLUSH if front_len >= HEADER_LEN + 2 => {
+                Concern::Flush { oldtag: u16::from_le_bytes([front[HEADER_LEN], front[HEADER_LEN + 1]]) }
+            }
+            _ => Concern::Nothing,
+        };
         let good = header.size == chain.readable_len()
             // Room for an Rlerror.
             && chain.writable_len() as usize >= RREAD_LEN
-            && (header.size <= self.msize || offered.is_some())
+            && (header.size <= self.msize || matches!(concern, Concern::Version { .. }))
             && !self.outstanding.contains_key(&header.tag);
         let frame = Frame {
             tag: header.tag,
@@ -197,7 +221,7 @@ impl Requests {
             readable: SmallVec::from_slice(chain.readable()),
             len: header.size as usize,
         };
-        good.then_some((frame, offered))
+        good.then_some((frame, concern))
     }
 
     /// All of a request is in the socket. Tells whether it was returned by that.
@@ -224,6 +248,18 @@ impl Requests {
             }
             _ => self.complete(tag, written),
         }
+    }
+
+    /// All of a reply of this type is in its place. Tells how many requests were returned by that: an `Rflush` returns the one
+    /// that was flushed too, with nothing written, unless that was answered before. It goes first.
+    fn replied(&mut self, tag: u16, kind: u8, written: u32) -> usize {
+        let flushed = match self.outstanding.get(&tag) {
+            Some(&Request { concern: Concern::Flush { oldtag }, .. }) if kind == RFLUSH && oldtag != tag => {
+                usize::from(self.answered(oldtag, 0))
+            }
+            _ => 0,
+        };
+        flushed + usize::from(self.answered(tag, written))
     }
 
     fn complete(&mut self, tag: u16, written: u32) -> bool {

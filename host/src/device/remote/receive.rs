@@ -6,7 +6,7 @@ use ninering_wire::{HEADER_LEN, Header, RREAD_LEN};
 use smallvec::SmallVec;
 use vm_memory::VolatileSlice;
 
-use super::{Requests, Shared, count};
+use super::{Concern, Requests, Shared, count};
 use crate::{
     payload::Payload,
     region::{Extent, Region},
@@ -87,6 +87,8 @@ struct Reader {
 /// A reply of which some bytes are there.
 struct Reply {
     tag: u16,
+    /// Its type number.
+    kind: u8,
     size: usize,
     /// Bytes that are in their place.
     placed: usize,
@@ -148,7 +150,7 @@ impl Reader {
             if reply.placed < reply.size {
                 break Ok(returned);
             }
-            returned += usize::from(shared.requests.lock().answered(reply.tag, reply.size as u32));
+            returned += shared.requests.lock().replied(reply.tag, reply.kind, reply.size as u32);
             self.reply = None;
         };
         self.buffer.copy_within(taken..self.filled, 0);
@@ -172,12 +174,15 @@ impl Reader {
         if size > most {
             return Err(format!("the server sent a reply of {size} bytes where at most {most} are allowed"));
         }
-        if let Some(offered) = request.offered.filter(|_| kind == RVERSION && size as usize >= RREAD_LEN) {
+        if let Concern::Version { offered } = request.concern
+            && kind == RVERSION
+            && size as usize >= RREAD_LEN
+        {
             let Some(front) = bytes.first_chunk::<RREAD_LEN>() else { return Ok(None) };
             requests.msize = count(front).min(offered);
         }
         let writable = SmallVec::from_slice(requests.outstanding[&tag].chain.writable());
-        Ok(Some(Reply { tag, size: size as usize, placed: 0, writable }))
+        Ok(Some(Reply { tag, kind, size: size as usize, placed: 0, writable }))
     }
 
     /// Reads once: the rest of the reply at hand to its place, and what follows it to the buffer.
