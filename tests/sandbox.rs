@@ -91,6 +91,7 @@ fn honest(tag: u16, message: &Tmessage<'_>) -> Option<Vec<u8>> {
             }
             Tmessage::Tlopen { .. } => Rmessage::Rlopen { qid: file, iounit: 0 },
             Tmessage::Tclunk { .. } => Rmessage::Rclunk {},
+            Tmessage::Tflush { .. } => Rmessage::Rflush {},
             _ => return None,
         },
     ))

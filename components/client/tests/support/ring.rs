@@ -144,6 +144,19 @@ impl MemoryRing {
             Some(lie) => lie(&chain.request, honest),
             None => honest,
         };
+        // An `Rflush` brings the chain back that it is about, with nothing written.
+        if let [_, _, _, _, 108, _, _, low, high] = chain.request[..]
+            && reply.get(4) == Some(&109)
+        {
+            let is_victim = |other: &Chain| other.request[5..7] == [low, high];
+            let victim = self.0.chains.borrow().iter().position(is_victim);
+            if let Some(victim) = victim.and_then(|place| {
+                self.0.was_kicked.set(self.0.was_kicked.get() - usize::from(place < self.0.was_kicked.get()));
+                self.0.chains.borrow_mut().remove(place)
+            }) {
+                self.0.used.borrow_mut().push_back(Used { id: victim.id, written: 0, header: Vec::new().into() });
+            }
+        }
         let header = reply[..reply.len().min(chain.reply_len)].to_vec();
         let mut payload = &reply[header.len()..];
         let mut written = header.len();

@@ -414,6 +414,7 @@ impl Server {
                 self.unlink(directory, &name, is_directory)?;
                 Rmessage::Rremove {}
             }
+            Tmessage::Tflush { .. } => Rmessage::Rflush {},
             Tmessage::Tstatfs { fid } => {
                 self.fid(fid)?;
                 Rmessage::Rstatfs { statfs: Statfs { bsize: 4096, namelen: 255, ..Statfs::default() } }
