@@ -597,3 +597,34 @@ fn nothing_works_before_the_start() {
     let fixture = Fixture::not_started(MemoryRing::new(Server::new(), 64));
     assert_eq!(fixture.stat("x", true), Err(Errno::EBADF.into()));
 }
+
+#[test]
+fn a_message_that_a_server_lacks_is_asked_for_once_whatever_it_answers() {
+    for lacking in [Errno::EOPNOTSUPP, Errno::ENOSYS, Errno::EPROTO] {
+        let ring = || MemoryRing::new(Server::new().file("one", "1").file("d/two", "2").file("three", "3"), 64);
+        for fixture in [Fixture::with_ring(ring()), Fixture::ordered(ring())] {
+            fixture.ring.lie(move |request, honest| match request[4] {
+                // Trenameat, Tunlinkat
+                74 | 76 => {
+                    let tag = u16::from_le_bytes([request[5], request[6]]);
+                    support::encode(tag, &ninering_wire::Rmessage::Rlerror { ecode: lacking.0 }, &[])
+                }
+                _ => honest,
+            });
+            fixture.ring.server().is_old = true;
+            fixture.ring.take_log();
+            for path in ["one", "d/two"] {
+                assert_eq!(run!(fixture, unlink(0, path.into())), Ok(Value::None), "{lacking}");
+                assert!(!fixture.ring.server().exists(path));
+            }
+            assert_eq!(run!(fixture, rename(0, "three".into(), 0, "four".into())), Ok(Value::None));
+            assert_eq!(run!(fixture, rename(0, "four".into(), 0, "five".into())), Ok(Value::None));
+            assert!(fixture.ring.server().exists("five"));
+            let log = fixture.ring.take_log();
+            for message in ["Tunlinkat", "Trenameat"] {
+                assert_eq!(log.iter().filter(|&&name| name == message).count(), 1, "{message} {lacking}");
+            }
+            fixture.assert_no_leak(0);
+        }
+    }
+}

@@ -166,6 +166,11 @@ impl<R: Ring> Node<R> {
     }
 }
 
+/// Is this how a server says that it does not know a message? Those that are met say it in one of these ways.
+fn says_lacking(errno: Errno) -> bool {
+    matches!(errno, Errno::EOPNOTSUPP | Errno::ENOSYS | Errno::EPROTO)
+}
+
 /// What a path names; or, where the path is empty, a node itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -331,7 +336,7 @@ impl<R: Ring> Vfs<R> {
             return None;
         }
         match self.order(message).await {
-            Err(Error::Errno(Errno::EOPNOTSUPP | Errno::ENOSYS)) => {
+            Err(Error::Errno(errno)) if says_lacking(errno) => {
                 lacks.set(true);
                 None
             }

@@ -2,7 +2,7 @@
 
 use ninering_wire::{AT_REMOVEDIR, Errno, PATH_MAX, Tmessage, mode};
 
-use super::{NodeNumber, Value, Vfs};
+use super::{NodeNumber, Value, Vfs, says_lacking};
 use crate::{
     error::Error,
     ring::Ring,
@@ -182,8 +182,8 @@ impl<R: Ring> Vfs<R> {
             let removed = walker.visit_directory(|walker, fid| message(walker, fid, name, flags), |_| Some(())).await;
             match removed {
                 Ok(Visit::Done(())) => return Ok(Value::None),
-                // It is asked again below, and that it lacks the message is noted.
-                Ok(_) | Err(Error::Errno(Errno::EOPNOTSUPP | Errno::ENOSYS)) => {}
+                Ok(_) => {}
+                Err(Error::Errno(errno)) if says_lacking(errno) => self.lacks_unlinkat.set(true),
                 Err(error) => return Err(error),
             }
         }
