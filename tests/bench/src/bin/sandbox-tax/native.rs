@@ -156,7 +156,7 @@ impl Client {
         };
         complete(mount.start(options))?;
         let buffer = ring.0.state.borrow_mut().leases.allocate(1 << 20)?;
-        let flags = OpenFlags { read: true, write: true, create: true, ..READ };
+        let flags = OpenFlags { write: true, create: true, ..reading() };
         let opened = complete(mount.run(async move |vfs| vfs.open(0, FILE.into(), flags, 0o644).await))?;
         let Value::Opened { node: file, .. } = opened else { bail!("open yields a node") };
         Ok(Self { ring, mount, file, buffer })
@@ -170,7 +170,7 @@ impl Client {
                 "stat" => drop(complete(self.mount.run(async move |vfs| vfs.stat(file).await))?),
                 "stat-at" => drop(complete(self.mount.run(async |vfs| vfs.stat_at(0, FILE.into(), true).await))?),
                 "open-close" => {
-                    let opened = complete(self.mount.run(async |vfs| vfs.open(0, FILE.into(), READ, 0).await))?;
+                    let opened = complete(self.mount.run(async |vfs| vfs.open(0, FILE.into(), reading(), 0).await))?;
                     let Value::Opened { node, .. } = opened else { bail!("open yields a node") };
                     self.mount.close(node);
                 }
@@ -190,18 +190,9 @@ impl Client {
     }
 }
 
-const READ: OpenFlags = OpenFlags {
-    read: true,
-    write: false,
-    append: false,
-    create: false,
-    exclusive: false,
-    directory: false,
-    truncate: false,
-    follow: true,
-    sync: false,
-    data_sync: false,
-};
+fn reading() -> OpenFlags {
+    OpenFlags { read: true, follow: true, ..OpenFlags::default() }
+}
 
 fn complete(outcome: Outcome<Value>) -> Result<Value> {
     match outcome {
