@@ -112,7 +112,8 @@ pub struct Driver {
     region: Arc<Region>,
     features: Features,
     slots: Slots,
-    chains: Box<[InFlight]>,
+    /// By the index of their first descriptor; as many as were ever needed.
+    chains: Vec<InFlight>,
     descriptors: Descriptors,
     /// Chains in flight.
     in_flight: u16,
@@ -149,7 +150,7 @@ impl Driver {
         let driver = Self {
             features,
             slots: Slots::new(ring.slots, slots::slots(size, features)),
-            chains: vec![InFlight::default(); size.into()].into(),
+            chains: Vec::new(),
             descriptors: Descriptors::new(size),
             in_flight: 0,
             avail: Publisher::default(),
@@ -251,6 +252,9 @@ impl Driver {
         }
 
         let head = self.descriptors.head();
+        if self.chains.len() <= usize::from(head) {
+            self.chains.resize(usize::from(head) + 1, InFlight::default());
+        }
         let generation = self.chains[usize::from(head)].generation.wrapping_add(1);
         let token = generation << INDEX_BITS | u32::from(head);
         let leased = !out.is_empty() || !input.is_empty();
@@ -428,7 +432,7 @@ impl Driver {
     /// Ends all chains that are in flight. Returns their ids, oldest first.
     fn end_all(&mut self, leases: &mut Leases) -> Vec<u32> {
         let mut ended = Vec::with_capacity(self.in_flight.into());
-        for head in 0..self.size() {
+        for head in 0..self.chains.len() as u16 {
             if let InFlight { token: Some(token), id, position, .. } = self.chains[usize::from(head)] {
                 self.retire(leases, head, token);
                 ended.push((self.avail.idx().wrapping_sub(position), id));
