@@ -5,7 +5,8 @@
 //!
 //! [`Device::kick`] sends what the socket takes at once on the caller's thread. The rest is for two tasks: one writes,
 //! one reads and calls the interrupt when it has returned chains. Nothing is waited for but the socket. As long as the
-//! first is at work, or waits for the socket, it needs no kicks: it looks at the ring itself.
+//! first is at work, or waits for the socket, it needs no kicks: it looks at the ring itself. So does the second after
+//! it has told of several replies: the requests that they lead to go out together.
 //!
 //! Neither side is trusted. A request whose header lies is returned with nothing written. A server that answers what
 //! it was not asked, or with more than there is space for, breaks the device; so does the end of the connection.
@@ -63,7 +64,13 @@ impl RemoteDevice {
             region: Arc::clone(queue.region()),
             stream: stream.into(),
             gate: RwLock::new(()),
-            requests: Mutex::new(Requests { queue, outstanding: HashMap::new(), msize: u32::MAX, broken: None }),
+            requests: Mutex::new(Requests {
+                queue,
+                outstanding: HashMap::new(),
+                msize: u32::MAX,
+                gathering: false,
+                broken: None,
+            }),
             writer: Mutex::new(Writer::default()),
             kicked: Notify::new(),
             interrupt,
@@ -81,19 +88,12 @@ impl RemoteDevice {
 
 impl Device for RemoteDevice {
     fn kick(&mut self) {
-        if self.shared.requests.lock().return_if_broken() {
+        let mut requests = self.shared.requests.lock();
+        if requests.return_if_broken() || requests.gathering {
             return;
         }
-        // Where the task is at it, it is told to look again.
-        if let Some(mut writer) = self.shared.writer.try_lock() {
-            match self.shared.flush(&mut writer, MOST_AT_ONCE) {
-                Ok(Flushed { after: AfterFlush::Idle | AfterFlush::Gone, .. }) => return,
-                Ok(_) => {}
-                // To fail is for the task, which may call the interrupt.
-                Err(reason) => writer.failed = Some(reason),
-            }
-        }
-        self.shared.kicked.notify_one();
+        drop(requests);
+        self.shared.send_now();
     }
 
     fn interrupts(&self) -> bool {
@@ -149,6 +149,8 @@ struct Requests {
     outstanding: HashMap<u16, Request>,
     /// The longest message, as negotiated.
     msize: u32,
+    /// Who reads has told of several replies, and sends all at once that is asked for then. So no kick does anything.
+    gathering: bool,
     broken: Option<String>,
 }
 
@@ -310,6 +312,22 @@ impl Shared {
         self.stream.shut_down();
         self.kicked.notify_one();
         true
+    }
+
+    /// Sends what the socket takes at once; the rest is for the task. Tells how many chains were returned by it.
+    fn send_now(&self) -> usize {
+        let mut returned = 0;
+        // Where the task is at it, it is told to look again.
+        if let Some(mut writer) = self.writer.try_lock() {
+            match self.flush(&mut writer, MOST_AT_ONCE) {
+                Ok(Flushed { after: AfterFlush::Idle | AfterFlush::Gone, returned }) => return returned,
+                Ok(flushed) => returned = flushed.returned,
+                // To fail is for the task, which may call the interrupt.
+                Err(reason) => writer.failed = Some(reason),
+            }
+        }
+        self.kicked.notify_one();
+        returned
     }
 
     /// Does the driver want to be told of what was returned?

@@ -27,6 +27,12 @@ pub(super) async fn read_replies(shared: Arc<Shared>) {
         let received = shared.receive(&mut reader);
         let failed = match received {
             Ok(Received { returned, after }) => {
+                let gathers = returned > 1 && matches!(after, AfterReceive::More);
+                if gathers {
+                    let mut requests = shared.requests.lock();
+                    requests.gathering = true;
+                    requests.queue.forgo_kicks();
+                }
                 if returned > 0 && shared.interrupt_needed() {
                     (shared.interrupt)();
                 }
@@ -34,6 +40,12 @@ pub(super) async fn read_replies(shared: Arc<Shared>) {
                     AfterReceive::Blocked => shared.stream.readable().await.err().map(|error| error.to_string()),
                     AfterReceive::More => {
                         tokio::task::yield_now().await;
+                        if gathers {
+                            shared.requests.lock().gathering = false;
+                            if shared.send_now() > 0 && shared.interrupt_needed() {
+                                (shared.interrupt)();
+                            }
+                        }
                         None
                     }
                     AfterReceive::Gone => return,
