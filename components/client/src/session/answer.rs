@@ -8,6 +8,10 @@ use crate::ring::ReplyHeader;
 
 /// `Rlerror`'s type number.
 pub(super) const RLERROR: u8 = 7;
+/// `Rerror`'s, of the older dialects. By this number nfs-ganesha tells its errors in 9P2000.L too, and Linux's client takes it.
+pub(super) const RERROR: u8 = 107;
+/// `Tversion`'s.
+pub(super) const TVERSION: u8 = 100;
 /// A reply of which the frame was checked.
 pub(crate) struct Answer {
     /// The request's type number.
@@ -27,6 +31,11 @@ impl Answer {
         let &[_, _, _, _, kind, _, _, ref body @ ..] = &*self.header else {
             return Err(malformed(WireError::Truncated));
         };
+        // A server that has not agreed on a dialect may tell its errors in an older one.
+        if kind == RERROR && asked == TVERSION {
+            return Ok(Err(Errno::EOPNOTSUPP));
+        }
+        let kind = if kind == RERROR { RLERROR } else { kind };
         let (message, rest) = Rmessage::decode_body(kind, body).map_err(malformed)?;
         // The payload is in the extents; the device has counted what it put there.
         let payload = self.written.saturating_sub(self.header.len() as u32); // `header` is a part of `written`

@@ -6,7 +6,7 @@ use ninering_wire::{Errno, Header, Rmessage};
 
 use super::{
     Session, State,
-    answer::{Answer, RLERROR, Violation},
+    answer::{Answer, RERROR, RLERROR, Violation},
     cancel::Flush,
     visit::is_done,
 };
@@ -149,7 +149,7 @@ impl Slot {
     fn check_frame(&self, used: &Used) -> Result<(), Violation> {
         let asked = self.kind;
         let header = Header::decode(&used.header).map_err(|error| Violation::Malformed { asked, error })?;
-        if header.kind != asked + 1 && header.kind != RLERROR {
+        if header.kind != asked + 1 && header.kind != RLERROR && header.kind != RERROR {
             return Err(Violation::Type { asked, answered: header.kind });
         }
         if header.tag != self.tag {
