@@ -47,13 +47,17 @@ fn linux_copies_a_tree(source: &str, options: &str) {
 }
 
 fn linux_copies_a_tree_in(version: &str, source: &str, options: &str) {
+    let server = format!("{} serve {source} --listen tcp://{{ADDR}}:{{PORT}}", ninering().get_program().display());
+    linux_copies_a_tree_from(&server, version, options);
+}
+
+fn linux_copies_a_tree_from(server: &str, version: &str, options: &str) {
     let tree = tempfile::tempdir().expect("a directory");
     // To Linux, 9P2000 has no links.
     source_tree(tree.path(), version != "9p2000");
-    let server = format!("{} serve {source} --listen tcp://{{ADDR}}:{{PORT}}", ninering().get_program().display());
     let ended = finish(
         Command::new(root().join("tests/uml/run"))
-            .args(["--server", &server, "--version", version, "--options", options, "--"])
+            .args(["--server", server, "--version", version, "--options", options, "--"])
             .arg(root().join("tests/uml/copy-tree"))
             .arg(tree.path()),
     );
@@ -78,6 +82,23 @@ fn the_linux_client_copies_a_tree_in_and_out_with_its_cache() {
 #[test]
 fn the_linux_client_copies_a_tree_in_and_out_of_memory() {
     linux_copies_a_tree("mem:", "cache=none");
+}
+
+#[test]
+fn the_linux_client_copies_a_tree_in_and_out_of_a_relay() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let export = directory.path().join("export");
+    fs::create_dir(&export).expect("a directory");
+    let (ninering, socket) = (ninering(), directory.path().join("socket"));
+    let (ninering, socket) = (ninering.get_program().display(), socket.display());
+    for options in ["cache=none", "cache=loose"] {
+        let server = format!(
+            "{ninering} serve dir:{} --listen unix://{socket} & until [ -S {socket} ]; do sleep 0.1; done; \
+             {ninering} serve unix://{socket} --listen tcp://{{ADDR}}:{{PORT}}",
+            export.display()
+        );
+        linux_copies_a_tree_from(&server, "9p2000.L", options);
+    }
 }
 
 #[test]

@@ -7,6 +7,8 @@
 //!
 //! Who attaches to the relay is attached there, by the same name and number; it is the remote server that checks
 //! permissions. It believes the relay as it would any client.
+//!
+//! What it does not do: byte-range locks, extended attributes, and making special files (`EOPNOTSUPP`).
 
 mod attributes;
 mod fid;
