@@ -2,7 +2,7 @@
 
 use std::{fs, net::TcpListener, path::Path, process::Stdio, time::Duration};
 
-use ninering::mount::{Handle, Mount, MountOptions, OpenFlags};
+use ninering::mount::{CacheMode, Handle, Mount, MountOptions, OpenFlags};
 use ninering_slow_link::{Counts, Endpoint, Link, OldServer, Proxy};
 use ninering_tests::{Running, finish, ninering, program, serve};
 
@@ -19,6 +19,8 @@ impl Watched {
         let free = Endpoint::Tcp("127.0.0.1:0".into());
         let link = Proxy::start_with(&free, server, Link::default(), old_server, |_| {}).expect("a link");
         let options = MountOptions {
+            // What is asked, not what is remembered.
+            cache: Some(CacheMode::None),
             aname: aname.into(),
             uid: Some(rustix::process::getuid().as_raw()),
             timeout: Duration::from_secs(600),

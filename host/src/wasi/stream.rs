@@ -22,7 +22,7 @@ const SMALL: usize = 32 << 10;
 const LARGEST_WINDOW: usize = 128 << 10;
 /// A window that says that reading ahead was in vain before.
 const NEVER: usize = 1;
-/// How long what was read ahead can be used.
+/// How long what was read ahead can be used, from when it was here.
 const FRESH: Duration = Duration::from_millis(10);
 /// What a program may write without asking again.
 const PERMIT: usize = 64 << 10;
@@ -86,10 +86,11 @@ impl FileInput {
             }
             let size = size.max(window);
             file.settle().await?;
-            let (time, contents) = (Instant::now(), contents(&file));
+            let contents = contents(&file);
             let buffer = file.mount().buffer(size).await?;
             let bytes = file.handle().read_at(offset, buffer).await?.into_bytes();
-            Ok(Ahead { bytes, time, contents })
+            // Over a long link it would be too old by then if it were counted from when it was asked for.
+            Ok(Ahead { bytes, time: Instant::now(), contents })
         }
     }
 
