@@ -21,7 +21,7 @@ use bindings::{
 };
 use smallvec::SmallVec;
 
-use crate::iov_iter;
+use crate as iov_iter;
 
 /// The extents of one direction; most transfers have one.
 type Extents = SmallVec<[Extent; 8]>;
@@ -100,23 +100,18 @@ impl GuestIovIter for Iter {
     }
 
     fn copy_from(&self, region: &Region, bytes: u32) -> Result<Vec<u8>, CopyError> {
-        let extents = self.to_copy(iov_iter::Direction::Source, bytes.into())?;
+        check_length(bytes.into())?;
         let mut copied = Vec::with_capacity(bytes as usize);
-        for extent in extents {
-            copied.extend(region.read(extent).map_err(CopyError::Memory)?);
-        }
-        self.advance(bytes.into()).map_err(CopyError::Iter)?;
+        self.0.borrow_mut().copy_from(bytes.into(), |extent| {
+            copied.extend(region.read(extent.into())?);
+            Ok(())
+        })?;
         Ok(copied)
     }
 
     fn copy_to(&self, region: &Region, bytes: Vec<u8>) -> Result<(), CopyError> {
-        let mut rest = bytes.as_slice();
-        for extent in self.to_copy(iov_iter::Direction::Dest, bytes.len() as u64)? {
-            let (now, behind) = rest.split_at_checked(extent.len as usize).unwrap_or((rest, &[]));
-            region.write(extent.offset, now).map_err(CopyError::Memory)?;
-            rest = behind;
-        }
-        self.advance(bytes.len() as u64).map_err(CopyError::Iter)
+        check_length(bytes.len() as u64)?;
+        Ok(self.0.borrow_mut().copy_to(&bytes, |offset, bytes| region.write(offset, bytes))?)
     }
 
     fn single_segment_count(&self) -> u64 {
@@ -130,23 +125,9 @@ impl GuestIovIter for Iter {
     }
 }
 
-impl Iter {
-    /// The extents of the next `bytes` bytes, for a copy in this direction; none where they are discarded.
-    fn to_copy(&self, direction: iov_iter::Direction, bytes: u64) -> Result<Extents, CopyError> {
-        let iter = self.0.borrow();
-        if bytes > MOST_COPIED {
-            return Err(CopyError::Memory(MemoryError::TooLarge));
-        }
-        if iter.direction() != direction {
-            return Err(CopyError::Iter(IterError::Direction));
-        }
-        if bytes > iter.count() {
-            return Err(CopyError::Iter(IterError::OutOfBounds));
-        }
-        let mut extents = Extents::new();
-        iter.extract(bytes, u32::MAX, |extent| extents.push(extent.into()));
-        Ok(extents)
-    }
+/// Is it no more than the host copies at a time?
+fn check_length(bytes: u64) -> Result<(), CopyError> {
+    if bytes > MOST_COPIED { Err(CopyError::Memory(MemoryError::TooLarge)) } else { Ok(()) }
 }
 
 impl Guest for Component {
@@ -311,6 +292,15 @@ impl From<iov_iter::IterError> for IterError {
             iov_iter::IterError::Direction => Self::Direction,
             iov_iter::IterError::Overflow => Self::Overflow,
             iov_iter::IterError::OutOfBounds => Self::OutOfBounds,
+        }
+    }
+}
+
+impl From<iov_iter::CopyError<MemoryError>> for CopyError {
+    fn from(error: iov_iter::CopyError<MemoryError>) -> Self {
+        match error {
+            iov_iter::CopyError::Iter(error) => Self::Iter(error.into()),
+            iov_iter::CopyError::Memory(error) => Self::Memory(error),
         }
     }
 }

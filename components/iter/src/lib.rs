@@ -8,9 +8,15 @@
 //! Natively this is a library without dependencies on any host; as WebAssembly it is a component of the world
 //! `iter-component` (package `ninering:fs`).
 
+mod copy;
+mod extract;
 mod iov_iter;
+mod types;
 
-pub use iov_iter::{Direction, Extent, Extracted, IovIter, IterError, IterState, Kind, PAGE_SIZE, Segment};
+pub use copy::CopyError;
+pub use extract::Extracted;
+pub use iov_iter::IovIter;
+pub use types::{Direction, Extent, IterError, IterState, Kind, PAGE_SIZE, Segment};
 
 #[cfg(target_arch = "wasm32")]
 mod component;

@@ -6,6 +6,8 @@
 //! - `model`: what the server must know: which fids there are, and, of files in memory, what was written to them.
 //! - `scene`: what is served, and what must be as it was when all sessions are over.
 //! - [`in_process`] drives sessions by calls, [`over_socket`] by a socket with many requests under way.
+//! - [`on_a_ring`] plays what components and devices do to a queue between them and to the region, by way of the functions
+//!   that the host has behind the WIT interfaces.
 //!
 //! The messages are put together here, byte by byte, and not by the crate that the server decodes them with: a mistake
 //! in that would be on both sides.
@@ -16,12 +18,14 @@ mod calls;
 mod model;
 mod reply;
 mod request;
+mod ring;
 mod scene;
 mod socket;
 
 pub use self::{
     calls::in_process,
     request::Input,
+    ring::{Trace, on_a_ring},
     scene::Served,
     socket::{Conversation, over_socket},
 };
