@@ -93,6 +93,7 @@ impl Player {
             n_uname: 1000,
             msize: 64 << 10,
             ordered: mode.ordered || mode.immediate,
+            plain: false,
             immediate: mode.immediate,
             authenticate: false,
             client_id: "client".into(),
