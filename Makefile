@@ -17,7 +17,7 @@ help:
 	@echo "make bench-link   over a long and narrow link: speed, and round trips beside Linux's client (as root)"
 	@echo "make bench-ring   how often the two sides of a ring notify each other, with event index and without"
 	@echo "make bench-server   the server beside diod, unpfs and what the machine allows (needs a tmpfs on /dev/shm)"
-	@echo "make fuzz    a minute each of fuzzing of the wire format and of whole sessions (needs a nightly toolchain and cargo-fuzz)"
+	@echo "make fuzz    a minute each of fuzzing of the wire format, of whole sessions of server and client, and of the ring (needs a nightly toolchain and cargo-fuzz)"
 
 setup:
 	@scripts/setup
@@ -83,7 +83,7 @@ bench-server:
 
 # With `socket`, threads are started and ended all the time: what they have at that moment would be taken for leaks.
 fuzz:
-	cd tests/fuzz && for target in decode mem dir socket; do mkdir -p corpus/$$target && \
+	cd tests/fuzz && for target in decode mem dir socket client ring; do mkdir -p corpus/$$target && \
 	  ASAN_OPTIONS=detect_leaks=$$(test $$target = socket; echo $$?) $(CARGO) +nightly fuzz run --fuzz-dir . $$target \
 	    corpus/$$target seeds/$$target -- -max_total_time=60 || exit 1; done
 
