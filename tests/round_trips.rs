@@ -40,7 +40,7 @@ impl Watched {
     }
 
     /// What `work` sends.
-    async fn count(&self, work: impl Future<Output = ()>) -> Counts {
+    async fn count<T>(&self, work: impl Future<Output = T>) -> Counts {
         let before = self.link.counts();
         work.await;
         &self.link.counts() - &before
@@ -94,11 +94,11 @@ async fn a_path_is_told_made_and_removed_in_one() {
     let tree = tree(0, 0);
     let watched = Watched::of(tree.path()).await;
     let root = watched.root();
-    let counts = watched.count(async { drop(root.stat_at("a/b/small", true).await.expect("its attributes")) }).await;
+    let counts = watched.count(async { root.stat_at("a/b/small", true).await.expect("its attributes").size }).await;
     assert_eq!((counts.awaited_round_trips, counts.messages()), (1, 1), "{counts}");
     let counts = watched.count(async { drop(root.stat_at("a/b/none", true).await.expect_err("nothing")) }).await;
     assert_eq!((counts.awaited_round_trips, counts.messages()), (1, 1), "{counts}");
-    let counts = watched.count(async { drop(root.make_directory("a/b/new", 0o755).await.expect("a directory")) }).await;
+    let counts = watched.count(async { root.make_directory("a/b/new", 0o755).await.expect("a directory").path }).await;
     assert_eq!((counts.awaited_round_trips, counts.messages()), (1, 1), "{counts}");
     let counts = watched.count(async { root.unlink("a/b/small").await.expect("to remove it") }).await;
     assert_eq!((counts.awaited_round_trips, counts.messages()), (1, 1), "{counts}");
