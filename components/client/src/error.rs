@@ -9,6 +9,8 @@ use ninering_wire::Errno;
 pub enum Error {
     /// The server, or the path, says so.
     Errno(Errno),
+    /// The connection was lost before the answer came, and whether what was asked for was done cannot be found out.
+    InDoubt,
     /// The session is broken, and every operation with it; why.
     Broken(Rc<str>),
 }
@@ -23,6 +25,7 @@ impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Errno(errno) => errno.fmt(formatter),
+            Self::InDoubt => formatter.write_str("the connection was lost, and whether this was done is not known"),
             Self::Broken(reason) => write!(formatter, "the session is broken: {reason}"),
         }
     }

@@ -4,7 +4,7 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | [`ring`] | what is needed of the outside: the trait [`Ring`] |
-//! | [`session`] | requests and replies, tags, fids; here everything that a server says is checked (`net/9p`) |
+//! | [`session`] | requests and replies, tags, fids; here everything that a server says is checked (`net/9p`), and lost connections are recovered from |
 //! | `transfer` | reads, writes and directory reads: requests with payload |
 //! | `walk` | paths: names, `..`, symbolic links |
 //! | [`vfs`] | the filesystem calls (`fs/9p`) |

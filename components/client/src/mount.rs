@@ -32,6 +32,8 @@ pub struct Options {
     pub authenticate: bool,
     /// Names this client in locks; at most [`CLIENT_ID_MAX`](crate::lock::CLIENT_ID_MAX) bytes.
     pub client_id: String,
+    /// When the connection is lost, another one will take its place.
+    pub recover: bool,
 }
 
 /// What became of a call.
@@ -68,12 +70,22 @@ impl<R: Ring> Mount<R> {
 
     /// Negotiates with the server and attaches. Yields the root's qid.
     pub fn start(&self, options: Options) -> Outcome<Value> {
-        let Options { aname, uname, n_uname, msize, ordered, plain, immediate, authenticate, client_id } = options;
+        let Options { aname, uname, n_uname, msize, ordered, plain, immediate, authenticate, client_id, recover } =
+            options;
+        if recover && !immediate {
+            self.session.set_recovers();
+        }
         self.session.set_ordered(ordered);
         self.session.set_plain(plain);
         self.session.set_immediate(immediate);
         let start = Start { msize, uname, aname, n_uname, authenticate, client_id };
         self.run(async move |vfs| vfs.start(start).await)
+    }
+
+    /// Goes on at another connection, when the device of the lost one has returned all that it had and another one has
+    /// taken its place. Yields nothing. An error says that it can be tried again, with yet another connection.
+    pub fn reconnect(&self) -> Outcome<Value> {
+        self.run(async move |vfs| vfs.reconnect().await)
     }
 
     /// Begins one of the filesystem calls: `run(async move |vfs| vfs.stat(node).await)`.

@@ -115,6 +115,11 @@ pub trait Ring: 'static {
         reply_len: u32,
         payload: Option<Transfer<'_, Self::Iter>>,
     ) -> Result<(), AddError>;
+    /// Takes an iter back by so many bytes, which are to be transferred again. Tells whether it could be; only needed
+    /// where sessions [recover](crate::session::Session::set_recovers).
+    fn revert(&self, _iter: &Self::Iter, _bytes: u64) -> bool {
+        false
+    }
     /// Tells the device that there are new chains. What of them found no room goes with a later call of this or of
     /// [`Ring::used`].
     ///

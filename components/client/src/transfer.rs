@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::{
     error::Error,
     ring::{Direction, Extent, Ring, Transfer},
-    session::{Cleanup, Exchange, Refusal, Session},
+    session::{Cleanup, Exchange, Refusal, Session, Writing},
 };
 
 /// Bytes of directory entries to ask for at a time.
@@ -61,50 +61,106 @@ impl<R: Ring> Session<R> {
         if io.offset.checked_add(bytes).is_none_or(|end| end > i64::MAX as u64) {
             return Err(Errno::EINVAL.into());
         }
+        // Each append goes to where the file ends, so that one whose answer is lost shows only in the file's size.
+        let appends = io.direction == Direction::Source && self.recovers() && self.is_append(io);
+        let writing = if io.direction == Direction::Source { self.begin_writing(io.fid) } else { None };
+        let mut size = 0;
+        if let Some(writing) = writing.as_ref().filter(|_| appends) {
+            writing.begin_alone();
+            size = self.getattr(io.fid).await?.size;
+        }
+        let in_sequence = in_sequence || appends;
         let mut pieces: SmallVec<[Piece<'_, R>; 4]> = SmallVec::new();
         let (mut sent, mut done) = (0, 0);
         // Why no more is sent: an error, or `None` for a request that did less than was asked of it.
         let mut ending: Option<Option<Error>> = None;
-        poll_fn(|_| {
-            // Answers count in the order of the requests, whatever order they come in.
-            while let Some(Piece { exchange, bytes }) = pieces.first_mut() {
-                let Poll::Ready(answer) = exchange.poll() else { break };
-                let counted = answer.and_then(|answer| {
-                    self.read(&answer, |reply| match reply {
-                        Rmessage::Rread { count } | Rmessage::Rwrite { count } => Some(count),
-                        _ => None,
-                    })
-                });
-                match counted {
-                    Err(error @ Error::Broken(_)) => return Poll::Ready(Err(error)),
-                    _ if ending.is_some() => {}
-                    Ok(count) => {
-                        done += u64::from(count);
-                        ending = (count < *bytes).then_some(None);
+        // Requests came back without an answer: what is not done is sent again.
+        let mut is_lost = false;
+        loop {
+            let ended = poll_fn(|_| {
+                // Answers count in the order of the requests, whatever order they come in.
+                while let Some(Piece { exchange, bytes }) = pieces.first_mut() {
+                    let Poll::Ready(answer) = exchange.poll() else { break };
+                    let counted = answer.and_then(|answer| {
+                        self.read(&answer, |reply| match reply {
+                            Rmessage::Rread { count } | Rmessage::Rwrite { count } => Some(count),
+                            _ => None,
+                        })
+                    });
+                    match counted {
+                        Err(error @ Error::Broken(_)) => return Poll::Ready(Err(error)),
+                        _ if ending.is_some() => {}
+                        Err(Error::InDoubt) if self.recovers() => is_lost = true,
+                        _ if is_lost => {}
+                        Ok(count) => {
+                            done += u64::from(count);
+                            ending = (count < *bytes).then_some(None);
+                        }
+                        Err(error) => ending = Some(Some(error)),
                     }
-                    Err(error) => ending = Some(Some(error)),
+                    pieces.remove(0);
                 }
-                pieces.remove(0);
-            }
-            while sent < bytes && ending.is_none() && (pieces.is_empty() || !in_sequence) {
-                match self.send_piece(io, sent) {
-                    Poll::Pending => break,
-                    Poll::Ready(Ok(piece)) => {
-                        sent += u64::from(piece.bytes);
-                        pieces.push(piece);
+                while sent < bytes && ending.is_none() && !is_lost && (pieces.is_empty() || !in_sequence) {
+                    match self.send_piece(io, sent) {
+                        Poll::Pending => break,
+                        Poll::Ready(Ok(piece)) => {
+                            sent += u64::from(piece.bytes);
+                            pieces.push(piece);
+                        }
+                        Poll::Ready(Err(error)) => ending = Some(Some(error)),
                     }
-                    Poll::Ready(Err(error)) => ending = Some(Some(error)),
                 }
-            }
-            if !pieces.is_empty() || (sent < bytes && ending.is_none()) {
-                return Poll::Pending;
-            }
-            Poll::Ready(match ending.take() {
-                Some(Some(error)) if done == 0 || matches!(error, Error::Broken(_)) => Err(error),
-                _ => Ok(done),
+                if !pieces.is_empty() || (sent < bytes && ending.is_none() && !is_lost) {
+                    return Poll::Pending;
+                }
+                if is_lost && ending.is_none() {
+                    return Poll::Ready(Ok(None));
+                }
+                Poll::Ready(match ending.take() {
+                    Some(Some(error)) if done == 0 || matches!(error, Error::Broken(_)) => Err(error),
+                    _ => Ok(Some(done)),
+                })
             })
-        })
-        .await
+            .await?;
+            if let Some(done) = ended {
+                return Ok(done);
+            }
+            is_lost = false;
+            if appends {
+                let came = self.appended(io.fid, size + done, sent - done, writing.as_ref()).await?;
+                done += came;
+            }
+            if !self.revert(io, sent - done) {
+                return Err(self.give_up());
+            }
+            sent = done;
+            if sent == bytes {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Does every write by this fid go to the file's end?
+    fn is_append(&self, io: &Io<R::Iter>) -> bool {
+        io.in_sequence || self.appends(io.fid)
+    }
+
+    /// Takes the iter back by what is to be sent again.
+    fn revert(&self, io: &Io<R::Iter>, bytes: u64) -> bool {
+        self.count_resent();
+        bytes == 0 || self.ring.revert(&io.iter, bytes)
+    }
+
+    /// How many of the bytes that were to be appended to a file of `size` bytes were, when the answer was lost.
+    ///
+    /// # Errors
+    /// [`Error::InDoubt`] where others have changed the file, too.
+    async fn appended(&self, fid: u32, size: u64, bytes: u64, writing: Option<&Writing<'_, R>>) -> Result<u64, Error> {
+        let now = self.getattr(fid).await?.size;
+        match now.checked_sub(size) {
+            Some(came) if came <= bytes && writing.is_some_and(Writing::was_alone) => Ok(came),
+            _ => Err(self.give_up()),
+        }
     }
 
     /// Sends one request for as much of what is behind the first `sent` bytes as it can carry.

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 
 use ninering::{
-    mount::{CacheMode, Mount, MountOptions, Statistics, cache::UnknownCacheMode},
+    mount::{CacheMode, Mount, MountOptions, RecoveryStatistics, Statistics, cache::UnknownCacheMode},
     program::{Environment, Runtime},
     source::{Source, SourceError},
     wasi::Mounts,
@@ -23,8 +23,9 @@ use super::{
 #[command(after_help = super::SOURCES)]
 pub(super) struct Arguments {
     /// Mount SOURCE at the absolute path PATH. Can be given several times. Behind it can stand ',ro', for reading only,
-    /// and ',cache=MODE': none, readahead, close-to-open or loose.
-    #[arg(short, long = "mount", value_name = "PATH=SOURCE[,ro][,cache=MODE]")]
+    /// ',cache=MODE': none, readahead, close-to-open or loose; and ',recover=TIME': how long to try to connect again when
+    /// the connection to a server is lost, with the program waiting (30s; 0s to fail at once).
+    #[arg(short, long = "mount", value_name = "PATH=SOURCE[,ro][,cache=MODE][,recover=TIME]")]
     mounts: Vec<MountArgument>,
     /// Set an environment variable of the program. It gets no others.
     #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = variable)]
@@ -42,13 +43,14 @@ pub(super) struct Arguments {
     arguments: Vec<String>,
 }
 
-/// `PATH=SOURCE[,ro][,cache=MODE]`.
+/// `PATH=SOURCE[,ro][,cache=MODE][,recover=TIME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct MountArgument {
     path: String,
     source: Source,
     read_only: bool,
     cache: Option<CacheMode>,
+    recovery: Option<Duration>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +65,8 @@ enum MountArgumentError {
     Source(#[from] SourceError),
     #[error("{0}")]
     Cache(#[from] UnknownCacheMode),
+    #[error("'recover={0}': write a time such as 30s or 2min; 0s for none")]
+    Recovery(String),
 }
 
 impl FromStr for MountArgument {
@@ -77,17 +81,21 @@ impl FromStr for MountArgument {
         if parts.iter().any(|part| matches!(*part, "." | "..")) {
             return Err(MountArgumentError::Dots(path.into()));
         }
-        let (mut source, mut read_only, mut cache) = (source, false, None);
+        let (mut source, mut read_only, mut cache, mut recovery) = (source, false, None, None);
         // From behind, for a source may have commas of its own.
         while let Some((rest, option)) = source.rsplit_once(',') {
             match option.split_once('=') {
                 None if option == "ro" => read_only = true,
                 Some(("cache", mode)) => cache = Some(mode.parse()?),
+                Some(("recover", time)) => {
+                    let wrong = |_| MountArgumentError::Recovery(time.into());
+                    recovery = Some(humantime::parse_duration(time).map_err(wrong)?);
+                }
                 _ => break,
             }
             source = rest;
         }
-        Ok(Self { path: format!("/{}", parts.join("/")), source: source.parse()?, read_only, cache })
+        Ok(Self { path: format!("/{}", parts.join("/")), source: source.parse()?, read_only, cache, recovery })
     }
 }
 
@@ -108,8 +116,9 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let tokio = super::runtime()?;
     let status = tokio.block_on(async {
         let mut mounts = Mounts::new();
-        for MountArgument { path, source, read_only, cache } in &arguments.mounts {
-            let options = MountOptions { read_only: *read_only, cache: *cache, ..arguments.settings.options() };
+        for MountArgument { path, source, read_only, cache, recovery } in &arguments.mounts {
+            let mut options = MountOptions { read_only: *read_only, cache: *cache, ..arguments.settings.options() };
+            options.recovery = recovery.unwrap_or(options.recovery);
             let mount = announced(|| format!("waiting for {source} …"), source.mount(options)).await?;
             mounts.add(path, mount)?;
         }
@@ -188,6 +197,7 @@ fn report(argument: &MountArgument, mount: &Mount) -> String {
         payload_through_wit,
         cache,
         names,
+        recovery,
     } = mount.statistics();
     let rows = [
         ("operations", operations),
@@ -217,9 +227,18 @@ fn report(argument: &MountArgument, mount: &Mount) -> String {
         ("names and attributes that were asked for", names.misses),
         ("entries listed with attributes", names.entries_with_attributes),
     ];
+    let recovered = [
+        ("connections that took a lost one's place", recovery.reconnects),
+        ("requests sent again", recovery.resent),
+        ("requests found to have been done", recovery.settled),
+        ("requests given up, not known whether done", recovery.doubtful),
+        ("open files that are gone", recovery.stale_fids),
+        ("open files that have lost their locks", recovery.lost_locks),
+    ];
+    let recovered = if recovery == RecoveryStatistics::default() { &[][..] } else { &recovered };
     let cached = if mount.cache_mode() == CacheMode::None { &[][..] } else { &cached };
     let mut text = format!("ninering: {} = {}\n", argument.path, argument.source);
-    for (what, count) in rows.iter().chain(cached) {
+    for (what, count) in rows.iter().chain(cached).chain(recovered) {
         text.push_str(&format!("  {count:>14}  {what}\n"));
     }
     text
@@ -235,6 +254,8 @@ mod tests {
         assert_eq!((mount.path.as_str(), mount.read_only, mount.cache), ("/data", true, None));
         assert_eq!(mount.source, Source::Directory("/srv/a=b".into()));
         assert_eq!("/=mem:".parse::<MountArgument>().expect("a mount").path, "/");
+        let mount: MountArgument = "/data=tcp://a:1/,recover=2min".parse().expect("a mount");
+        assert_eq!(mount.recovery, Some(Duration::from_secs(120)));
         for text in ["/data=dir:/a,b,cache=loose,ro", "/data=dir:/a,b,ro,cache=loose"] {
             let mount: MountArgument = text.parse().expect("a mount");
             assert_eq!((mount.read_only, mount.cache), (true, Some(CacheMode::Loose)));
@@ -250,6 +271,7 @@ mod tests {
             ("/a/../b=mem:", "'..'"),
             ("/data=/srv", "dir:PATH"),
             ("/data=mem:,cache=all", "close-to-open"),
+            ("/data=mem:,recover=soon", "30s"),
         ] {
             let error = text.parse::<MountArgument>().expect_err(text).to_string();
             assert!(error.contains(part), "{text}: {error}");

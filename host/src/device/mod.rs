@@ -29,6 +29,12 @@ pub trait Device: Send {
         None
     }
 
+    /// Is it [broken](Device::broken) because a connection has ended, by no fault of what was said before? Then another
+    /// one may take its place.
+    fn is_lost(&self) -> bool {
+        false
+    }
+
     /// Does it return chains at other times than in [`kick`](Self::kick), and interrupt then?
     fn interrupts(&self) -> bool;
 

@@ -52,7 +52,18 @@ impl<T: Yield> Waiter<'_, T> {
         let Some(reply) = &mut self.reply else { return Err(NoOutcome::Dropped) };
         let outcome = match self.patience {
             Patience::Endless => Ok(reply.await),
-            Patience::Timeout | Patience::ToTheEnd => tokio::time::timeout(self.mount.options().timeout, reply).await,
+            Patience::Timeout | Patience::ToTheEnd => {
+                let mut recoveries = self.mount.recoveries().1;
+                loop {
+                    let outcome = tokio::time::timeout(self.mount.options().timeout, &mut *reply).await;
+                    // The time in which there was no connection doesn't count: it has a limit of its own.
+                    let (is_recovering, now) = self.mount.recoveries();
+                    if outcome.is_ok() || !is_recovering && now == recoveries {
+                        break outcome;
+                    }
+                    recoveries = now;
+                }
+            }
         };
         self.reply = None;
         match outcome {
@@ -126,7 +137,9 @@ impl Shared {
 
     fn expire(&self, operation: Operation, timeout: Duration) {
         let mut state = self.state.lock();
-        if state.is_under_way(operation) {
+        // A connection that is lost has a limit of its own; with a new one, what was given up comes back.
+        let is_recovering = state.life.as_ref().is_ok_and(|life| life.standing.is_recovering);
+        if state.is_under_way(operation) && !is_recovering {
             state.bury(format!("the server did not answer a Tflush within {timeout:?}").into());
         }
     }

@@ -8,7 +8,8 @@
 //! Files and directories are [`Handle`]s. Bulk data is in [`Buffer`]s, pieces of the region: a server reads into
 //! them and writes from them without a copy in between.
 //!
-//! Whatever breaks a mount (a lying server, a trap in the client, no answer in time) fails its operations with
+//! A lost connection to a remote server is made again, with operations waiting: [`MountOptions::recovery`]. Whatever breaks a
+//! mount (a lying server, a trap in the client, no answer in time) fails its operations with
 //! [`Error::Broken`], now and until [`Mount::restart`]; other mounts don't notice.
 
 mod authenticate;
@@ -18,13 +19,14 @@ mod calls;
 mod component;
 mod give_up;
 mod handle;
+mod recovery;
 mod relay;
 mod write_behind;
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -50,6 +52,7 @@ pub use self::{
         vfs::{AccessMode, Entries, EntriesPlus, EntryPlus, FileVersion, LockRequest, OpenFlags, SetMode},
     },
     handle::Handle,
+    recovery::RecoveryStatistics,
     relay::Relay,
     write_behind::Writer,
 };
@@ -84,6 +87,9 @@ pub struct MountOptions {
     pub read_only: bool,
     /// How long a server may take to answer, or to be connected to.
     pub timeout: Duration,
+    /// How long to try to connect again when the connection to a remote server is lost; operations wait meanwhile. With
+    /// none, the mount breaks at once.
+    pub recovery: Duration,
     /// Bytes of the region: all buffers of all operations under way.
     pub region_size: u64,
     /// What is kept of files; `None` for what is safe: nothing of an in-process server's, `CloseToOpen` of a remote one's.
@@ -117,6 +123,7 @@ impl Default for MountOptions {
             msize: (1 << 20) + 4096,
             read_only: false,
             timeout: Duration::from_secs(30),
+            recovery: Duration::from_secs(30),
             region_size: 64 << 20,
             cache: None,
             cache_size: 64 << 20,
@@ -199,6 +206,8 @@ pub struct Statistics {
     pub cache: CacheStatistics,
     /// What was asked about names and attributes.
     pub names: NameStatistics,
+    /// What was done about lost connections.
+    pub recovery: RecoveryStatistics,
 }
 
 /// Where a mount's files come from.
@@ -255,6 +264,8 @@ struct Life {
     /// Buffers of operations that ended before the device was done with their memory.
     retired: Vec<Buffer>,
     cache: Option<Arc<cache::Cache>>,
+    /// How it stands with the connection.
+    standing: recovery::Standing,
 }
 
 /// An operation under way.
@@ -334,10 +345,11 @@ impl Mount {
         // Before the other lock is taken.
         let held = self.cache().map_or(0, |cache| cache.held());
         let cache = CacheStatistics { held_bytes: held, ..self.0.cached.statistics() };
-        let state = self.0.state.lock();
-        let ring = match &state.life {
-            Ok(life) => state.past.plus(life.statistics()),
-            Err(_) => state.past,
+        let mut state = self.0.state.lock();
+        let past = state.past;
+        let ring = match &mut state.life {
+            Ok(life) => past.plus(life.statistics()),
+            Err(_) => past,
         };
         let names = self.0.names.as_ref().map(Names::statistics).unwrap_or_default();
         Statistics {
@@ -458,15 +470,16 @@ impl Mount {
         let stream = crate::device::remote::connect(address, self.0.options.timeout)
             .await
             .map_err(|error| Error::broken(error.to_string()))?;
-        let shared: Weak<Shared> = Arc::downgrade(&self.0);
-        let interrupt = Arc::new(move || {
-            if let Some(shared) = shared.upgrade() {
-                shared.interrupted();
-            }
-        });
+        let interrupt = self.0.interrupt();
         let submitted = self.submit_start(|queue| Ok(Box::new(RemoteDevice::start(queue, stream, interrupt))))?;
         let started = self.outcome(submitted, Patience::ToTheEnd).await.0?;
-        self.started(self.authenticate(started).await)
+        self.started(self.authenticate(started).await)?;
+        if let Ok(life) = &mut self.0.state.lock().life {
+            life.standing.is_started = true;
+        }
+        // It may be lost already.
+        recovery::look(&self.0);
+        Ok(())
     }
 
     /// A life of the mount has begun, or not.
@@ -507,7 +520,15 @@ impl Mount {
         let is_remote = matches!(self.0.origin, Origin::Remote(_));
         let cache = cache::Cache::new(self.0.mode, options, &pool, &self.0.cached, is_remote);
         *self.0.cache.lock() = cache.clone();
-        let life = Life { sandbox, pool, pending: HashMap::new(), calls: HashMap::new(), retired: Vec::new(), cache };
+        let life = Life {
+            sandbox,
+            pool,
+            pending: HashMap::new(),
+            calls: HashMap::new(),
+            retired: Vec::new(),
+            cache,
+            standing: Default::default(),
+        };
         {
             let mut state = self.0.state.lock();
             state.bury(Arc::from("the mount was restarted"));
@@ -524,6 +545,7 @@ impl Mount {
             immediate: local,
             authenticate: options.authenticate.is_some(),
             client_id: self.0.client_id.clone(),
+            recover: !local && !options.recovery.is_zero(),
         };
         let submitted = self.submit(None, Buffers::new(), |exports, store, _| {
             let (region, queue) = (Resource::<RegionHandle>::new_own(0), Resource::<QueueHandle>::new_own(0));
@@ -579,6 +601,14 @@ impl Mount {
                 }
                 (Err(Error::Broken(reason)), Buffers::new(), incarnation)
             }
+        }
+    }
+
+    /// Is the connection lost, and how often was it made again?
+    fn recoveries(&self) -> (bool, u64) {
+        match &self.0.state.lock().life {
+            Ok(life) => (life.standing.is_recovering, life.standing.recoveries),
+            Err(_) => (false, 0),
         }
     }
 
@@ -644,13 +674,13 @@ impl Mount {
 }
 
 impl Shared {
-    fn contents(&self, path: u64) -> &AtomicU64 {
-        &self.contents[(path % 64) as usize]
-    }
-
     /// The device's interrupt.
     fn interrupted(&self) {
         self.state.lock().reap();
+    }
+
+    fn contents(&self, path: u64) -> &AtomicU64 {
+        &self.contents[(path % 64) as usize]
     }
 }
 
@@ -774,7 +804,8 @@ impl Life {
         Buffers::new()
     }
 
-    fn statistics(&self) -> Statistics {
+    fn statistics(&mut self) -> Statistics {
+        let recovery = self.recovered();
         let guest = self.sandbox.store.data();
         let ring = guest.driver.statistics();
         let device = guest.device.statistics();
@@ -793,6 +824,7 @@ impl Life {
             payload_through_wit: guest.payload_through_wit,
             cache: CacheStatistics::default(),
             names: NameStatistics::default(),
+            recovery,
         }
     }
 }
@@ -815,6 +847,7 @@ impl Statistics {
             cache: self.cache.plus(other.cache),
             // They are the mount's, not a life's.
             names: other.names,
+            recovery: self.recovery.plus(other.recovery),
         }
     }
 }

@@ -97,6 +97,7 @@ impl Player {
             immediate: mode.immediate,
             authenticate: false,
             client_id: "client".into(),
+            recover: false,
         };
         let outcome = self.mount.start(options);
         self.began(outcome, Begun { yields: Yields::Qid, transfer: None });

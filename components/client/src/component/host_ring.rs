@@ -179,6 +179,15 @@ impl Ring for HostRing {
         added.map_err(AddError::from)
     }
 
+    fn revert(&self, iter: &HostIter, bytes: u64) -> bool {
+        if iter.is_spent.get() {
+            // All of it is to be gone back by, or there would have been an iter.
+            iter.is_spent.set(bytes != iter.bytes);
+            return bytes == iter.bytes;
+        }
+        iter.made().is_some_and(|iter| iter.revert(bytes).is_ok())
+    }
+
     fn kick(&self) -> Result<(), &'static str> {
         self.is_fresh.set(true);
         if self.to_tell.get() || !self.waiting.borrow().chains.is_empty() { self.submit() } else { Ok(()) }

@@ -23,6 +23,7 @@ impl From<Error> for wit_vfs::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::Errno(errno) => errno.into(),
+            Error::InDoubt => Errno::EIO.into(),
             Error::Broken(reason) => Self::Broken(reason.to_string()),
         }
     }

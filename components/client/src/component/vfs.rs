@@ -21,6 +21,7 @@ use super::{
 use crate::{
     error::Error,
     mount::{self, Mount},
+    session::Recovered,
     vfs::{AccessMode, Entry, LookedUp, OpenFlags, Place, SetMode, Value, Vfs},
 };
 
@@ -37,8 +38,18 @@ impl Guest for Component {
         if MOUNT.with_borrow(Option::is_some) {
             return wit_vfs::Outcome::Complete(Err(Errno::EALREADY.into()));
         }
-        let wit_vfs::Options { aname, uname, n_uname, msize, ordered, plain, immediate, authenticate, client_id } =
-            options;
+        let wit_vfs::Options {
+            aname,
+            uname,
+            n_uname,
+            msize,
+            ordered,
+            plain,
+            immediate,
+            authenticate,
+            client_id,
+            recover,
+        } = options;
         let mount = Mount::new(HostRing::new(region, queue, immediate));
         let outcome = mount.start(mount::Options {
             aname,
@@ -50,6 +61,7 @@ impl Guest for Component {
             immediate,
             authenticate,
             client_id,
+            recover,
         });
         MOUNT.set(Some(mount));
         outcome.into()
@@ -71,6 +83,19 @@ impl Guest for Component {
 
     fn cancel(token: u32) {
         with_mount(|mount| mount.cancel(token));
+    }
+
+    fn reconnect() -> wit_vfs::Outcome {
+        match with_mount(Mount::reconnect) {
+            Some(outcome) => outcome.into(),
+            None => wit_vfs::Outcome::Complete(Err(not_started())),
+        }
+    }
+
+    fn recovery() -> wit_vfs::Recovered {
+        let recovered = with_mount(|mount| mount.session().recovered()).unwrap_or_default();
+        let Recovered { reconnects, resent, settled, doubtful, stale_fids, lost_locks } = recovered;
+        wit_vfs::Recovered { reconnects, resent, settled, doubtful, stale_fids, lost_locks }
     }
 
     fn reap() -> Vec<wit_vfs::Completion> {

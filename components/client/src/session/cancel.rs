@@ -112,6 +112,19 @@ impl State {
         wanted.map(|index| index as u16) // there are fewer slots than tags
     }
 
+    /// A `Tflush` was lost with the connection, and so is the request, or will be.
+    pub(super) fn flush_lost(&mut self, victim: u16) {
+        let Some(slot) = self.slots.get_mut(usize::from(victim)) else { return };
+        match (slot.flush, &slot.state) {
+            (Flush::Sent, SlotState::Drained) => {
+                *slot = super::Slot::default();
+                self.free_tag(victim);
+            }
+            (Flush::Sent, _) => slot.flush = Flush::Done,
+            _ => {}
+        }
+    }
+
     /// A `Tflush` was answered. If the server knows none, the request's own answer is waited for.
     pub(super) fn flush_answered(&mut self, victim: u16, answer: &Answer) {
         let is_done = answer.message().is_ok_and(|message| message.is_ok());

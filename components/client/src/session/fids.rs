@@ -9,6 +9,7 @@ use crate::{error::Error, ring::Ring};
 
 /// Clunks of fids that were never opened may wait for other requests to be sent along with, but not more than these.
 const MOST_UNHURRIED: u32 = 8;
+
 impl<R: Ring> Session<R> {
     /// A fid that is not in use.
     ///
@@ -25,6 +26,9 @@ impl<R: Ring> Session<R> {
     /// Gives a fid back without waiting. What was opened by it should be closed soon; others can wait a little, to
     /// be sent along with something else.
     fn clunk(&self, fid: u32, soon: bool) {
+        if self.recovers() && self.with_ledger(|ledger| ledger.forget(fid)) == Some(true) {
+            return self.free_fid(fid);
+        }
         match self.add(&Tmessage::Tclunk { fid }, Cleanup::Free(fid), None, NOBODY) {
             Ok(index) => {
                 let mut state = self.state.borrow_mut();

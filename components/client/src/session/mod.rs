@@ -9,9 +9,12 @@ mod answer;
 mod cancel;
 mod fids;
 mod flight;
+mod ledger;
+mod recover;
 mod reply;
 mod requests;
 mod send;
+mod settle;
 mod slot;
 mod visit;
 mod volley;
@@ -25,12 +28,15 @@ use std::{
 use ninering_wire::{Errno, NOTAG, Qid};
 use smallvec::SmallVec;
 
-pub use self::fids::Fid;
+pub use self::{fids::Fid, recover::Recovered};
 use self::{
     fids::Fids,
+    ledger::Ledger,
+    recover::Link,
     slot::{Slot, SlotState},
 };
 pub(crate) use self::{
+    recover::Writing,
     requests::{attributes, getattr, made, opened},
     send::{Refusal, no_payload},
     slot::{Cleanup, Exchange},
@@ -80,6 +86,11 @@ pub struct Session<R: Ring> {
     /// The server is asked for no extension.
     plain: Cell<bool>,
     immediate: Cell<bool>,
+    /// The loss of the connection does not end the session.
+    recovers: Cell<bool>,
+    recovered: Cell<Recovered>,
+    /// The operation that makes the fids again, if there is one.
+    restorer: Cell<Task>,
     msize: Cell<u32>,
     payload_max: Cell<u32>,
 }
@@ -104,6 +115,9 @@ struct State {
     /// Fids to be clunked as soon as there is room.
     to_clunk: Vec<u32>,
     fids: Fids,
+    link: Link,
+    /// How the fids were made, where that needs to be known.
+    ledger: Option<Box<Ledger>>,
     /// Memory for directory entries that is not in use.
     buffers: Vec<Extent>,
     broken: Option<Rc<str>>,
@@ -130,6 +144,9 @@ impl<R: Ring> Session<R> {
             visits: Cell::new(false),
             plain: Cell::new(false),
             immediate: Cell::new(false),
+            recovers: Cell::new(false),
+            recovered: Cell::default(),
+            restorer: Cell::new(NOBODY),
             msize: Cell::new(0),
             payload_max: Cell::new(0),
         }
@@ -157,7 +174,8 @@ impl<R: Ring> Session<R> {
 
     /// Can what depends on a walk be sent along with it?
     pub(crate) fn can_visit(&self) -> bool {
-        self.ordered.get() || self.visits.get()
+        // What was sent in one flight could not be told apart again.
+        self.ordered.get() && !self.recovers.get() || self.visits.get()
     }
 
     /// Says whether the server is to be asked for 9P2000.L alone, since it does not even refuse what it does not know.

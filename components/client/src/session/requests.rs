@@ -219,9 +219,15 @@ impl<R: Ring> Session<R> {
         let exchange = poll_fn(|_| self.poll_send(&message, cleanup, None)).await;
         let mut exchange = exchange.map_err(|refusal| self.error_of(refusal))?;
         let number = fid.leave();
-        let answer = poll_fn(|_| exchange.poll()).await?;
+        let removed = match poll_fn(|_| exchange.poll()).await {
+            Err(Error::InDoubt) if self.recovers() => {
+                self.request_again(message, Cleanup::Nothing, no_payload, true, |_| Some(())).await
+            }
+            answer => answer.and_then(|answer| self.read(&answer, |_| Some(()))),
+        };
+        self.with_ledger(|ledger| ledger.forget(number));
         self.free_fid(number);
-        self.read(&answer, |_| Some(()))
+        removed
     }
 }
 

@@ -1,14 +1,21 @@
 //! Sending a request, and waiting for its reply.
 
-use std::{future::poll_fn, mem, task::Poll};
+use std::{
+    future::{Future, poll_fn},
+    mem,
+    pin::Pin,
+    task::Poll,
+};
 
-use ninering_wire::{Errno, Message, NOTAG, Rmessage, Tmessage};
+use ninering_wire::{Errno, Inner, Message, NOTAG, Qid, Rmessage, Tmessage};
 
 use super::{
     NOBODY, Session, Slot, SlotState, State,
     answer::Answer,
     cancel::Flush,
+    recover::Link,
     reply::{limit, reply_len},
+    settle::Steps,
     slot::{Cleanup, Exchange},
     visit::within,
 };
@@ -17,14 +24,22 @@ use crate::{
     executor::Task,
     ring::{AddError, Ring, Transfer, Used},
 };
+
 /// Why a request was not sent.
 pub(crate) enum Refusal {
     /// There is no room; the operation is polled again when there is.
     Full,
     /// Only so many bytes can be sent at once.
     Short(u64),
+    /// The server does not know `Tvisit` any more.
+    Visit,
     Error(Error),
 }
+
+/// What is there before a request is sent, being looked at; as [`Settling`].
+type Looking<'s> = Pin<Box<dyn Future<Output = Result<Option<Qid>, Error>> + 's>>;
+/// A request's fate being found out; by way of requests, so that its type must not name theirs.
+type Settling<'s> = Pin<Box<dyn Future<Output = Result<Rmessage<'static>, Error>> + 's>>;
 
 impl<E: Into<Error>> From<E> for Refusal {
     fn from(error: E) -> Self {
@@ -63,7 +78,20 @@ impl<R: Ring> Session<R> {
         if let Some(reason) = &state.broken {
             return Err(Error::Broken(reason.clone()).into());
         }
-        if task != NOBODY && state.blocked.front().is_some_and(|&first| first != task) {
+        let restores = match state.link {
+            Link::Up => false,
+            Link::Restoring(restorer) if restorer == task => true,
+            Link::Restoring(_) | Link::Down if self.is_restoring() => return Err(Error::InDoubt.into()),
+            Link::Restoring(_) | Link::Down if state.is_cancelled(task) => return Err(Errno::EINTR.into()),
+            Link::Restoring(_) | Link::Down => return Err(self.block(state, task)),
+        };
+        if let Some(ledger) = state.ledger.as_deref().filter(|_| !restores) {
+            ledger.check(message)?;
+            if !self.visits.get() && matches!(message, Tmessage::Tvisit { .. }) {
+                return Err(Refusal::Visit);
+            }
+        }
+        if task != NOBODY && !restores && state.blocked.front().is_some_and(|&first| first != task) {
             return Err(self.block(state, task));
         }
         if state.is_cancelled(task) && task != self.turn.get() {
@@ -120,7 +148,8 @@ impl<R: Ring> Session<R> {
 
     /// Notes that an operation waits for room.
     fn block(&self, state: &mut State, task: Task) -> Refusal {
-        if task != NOBODY && !state.blocked.contains(&task) {
+        // Who makes the fids again is polled when one of its own requests is answered.
+        if task != NOBODY && task != self.restorer.get() && !state.blocked.contains(&task) {
             state.blocked.push_back(task);
         }
         // What takes the room may be waiting for the device to be told of it.
@@ -149,16 +178,104 @@ impl<R: Ring> Session<R> {
         payload: impl Fn() -> Option<Transfer<'i, R::Iter>>,
         read: impl FnOnce(Rmessage<'_>) -> Option<T>,
     ) -> Result<T, Error> {
+        self.request_again(message, cleanup, payload, false, read).await
+    }
+
+    /// [`Session::request`]; `doubtful` says that the request may have been done already.
+    pub(super) async fn request_again<'i, T>(
+        &self,
+        message: Tmessage<'_>,
+        cleanup: Cleanup,
+        payload: impl Fn() -> Option<Transfer<'i, R::Iter>>,
+        mut doubtful: bool,
+        read: impl FnOnce(Rmessage<'_>) -> Option<T>,
+    ) -> Result<T, Error> {
         let mut held = Held { session: self, cleanup };
-        let exchange = poll_fn(|_| self.poll_send(&message, cleanup, payload())).await;
-        let mut exchange = exchange.map_err(|refusal| self.error_of(refusal))?;
-        // For as long as the request is in flight, the cleanup is the business of `complete`.
-        held.cleanup = Cleanup::Nothing;
-        let answer = poll_fn(|_| exchange.poll()).await?;
-        held.cleanup = cleanup;
-        let value = self.read(&answer, read)?;
+        let before = if self.recovers() && !self.is_restoring() && !doubtful {
+            let looking: Looking<'_> = Box::pin(self.look_before(&message));
+            looking.await?
+        } else {
+            None
+        };
+        let mut read = Some(read);
+        let mut read = |reply: Rmessage<'_>| read.take()?(reply);
+        loop {
+            let sent = poll_fn(|_| self.poll_send(&message, cleanup, payload())).await;
+            let answer = match sent {
+                Ok(mut exchange) => {
+                    // For as long as the request is in flight, the cleanup is the business of `complete`.
+                    held.cleanup = Cleanup::Nothing;
+                    let answer = poll_fn(|_| exchange.poll()).await;
+                    if matches!(answer, Ok(_) | Err(Error::InDoubt)) {
+                        held.cleanup = cleanup;
+                    }
+                    answer
+                }
+                Err(Refusal::Visit) => return self.read_steps(message, doubtful, &mut held, read).await,
+                Err(refusal) => Err(self.error_of(refusal)),
+            };
+            let value = match answer {
+                Err(Error::InDoubt) if self.recovers() && !self.is_restoring() => {
+                    doubtful = true;
+                    self.doubt(&message, payload())?;
+                    if matches!(message, Tmessage::Tvisit { .. }) {
+                        return self.read_steps(message, true, &mut held, read).await;
+                    }
+                    continue;
+                }
+                answer => answer.and_then(|answer| {
+                    self.read(&answer, |reply| {
+                        self.note(&message, &reply);
+                        read(reply)
+                    })
+                }),
+            };
+            let value = match value {
+                Err(Error::Errno(errno)) if doubtful => {
+                    let settling: Settling<'_> = Box::pin(self.settle(&message, before, errno));
+                    let reply = settling.await?;
+                    self.note(&message, &reply);
+                    read(reply).ok_or(Errno::EIO)?
+                }
+                value => value?,
+            };
+            held.cleanup = Cleanup::Nothing;
+            return Ok(value);
+        }
+    }
+
+    /// Does a `Tvisit` by [steps](Self::by_steps).
+    async fn read_steps<T>(
+        &self,
+        message: Tmessage<'_>,
+        doubtful: bool,
+        held: &mut Held<'_, R>,
+        mut read: impl FnMut(Rmessage<'_>) -> Option<T>,
+    ) -> Result<T, Error> {
+        let Tmessage::Tvisit { fid, newfid, names, message } = message else { return Err(Errno::EIO.into()) };
+        let steps: Pin<Box<dyn Future<Output = Result<Steps, Error>> + '_>> =
+            Box::pin(self.by_steps((fid, newfid, names), message, doubtful));
+        let Steps { qids, reply } = steps.await?;
+        let value = read(Rmessage::Rvisit { qids, message: Inner(&reply) }).ok_or(Errno::EIO)?;
         held.cleanup = Cleanup::Nothing;
         Ok(value)
+    }
+
+    /// A request came back without an answer, and is sent again.
+    fn doubt(&self, message: &Tmessage<'_>, payload: Option<Transfer<'_, R::Iter>>) -> Result<(), Error> {
+        self.count(|recovered| recovered.resent += 1);
+        self.with_ledger(|ledger| ledger.doubt(message));
+        match payload {
+            Some(Transfer { iter, bytes, .. }) if !self.ring.revert(iter, bytes) => Err(self.give_up()),
+            _ => Ok(()),
+        }
+    }
+
+    /// A request was done.
+    pub(super) fn note(&self, message: &Tmessage<'_>, reply: &Rmessage<'_>) {
+        if self.recovers() && !self.is_restoring() {
+            self.with_ledger(|ledger| ledger.note(message, reply));
+        }
     }
 
     /// Nobody else sends anything until the operation being polled has sent so many requests, for which there are tags;
@@ -187,7 +304,7 @@ impl<R: Ring> Session<R> {
     pub(crate) fn error_of(&self, refusal: Refusal) -> Error {
         match refusal {
             Refusal::Error(error) => error,
-            Refusal::Full | Refusal::Short(_) => Errno::EIO.into(),
+            Refusal::Full | Refusal::Short(_) | Refusal::Visit => Errno::EIO.into(),
         }
     }
 }

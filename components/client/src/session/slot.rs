@@ -8,6 +8,7 @@ use super::{
     Session, State,
     answer::{Answer, RERROR, RLERROR, Violation},
     cancel::Flush,
+    recover::Link,
     visit::is_done,
 };
 use crate::{
@@ -15,6 +16,8 @@ use crate::{
     executor::Task,
     ring::{Extent, ReplyHeader, Ring, Used},
 };
+
+/// What is known of a request.
 #[derive(Default)]
 pub(super) struct Slot {
     pub(super) state: SlotState,
@@ -46,6 +49,8 @@ pub(super) enum SlotState {
     Flushed,
     /// It is dealt with, but its flush is in flight, and so its tag is not free.
     Drained,
+    /// It came back without an answer: the connection was lost.
+    Lost,
 }
 
 /// What is to be done with a request's reply if whoever asked is gone.
@@ -73,6 +78,18 @@ impl State {
         if used.written == 0 && matches!(slot.flush, Flush::Sent | Flush::Done) {
             self.in_flight -= 1;
             return self.flushed(index as u16); // there are fewer slots than tags
+        }
+        if used.written == 0 && self.ledger.is_some() {
+            self.in_flight -= 1;
+            self.link = Link::Down;
+            let is_waited_for = matches!(slot.state, SlotState::InFlight);
+            slot.state = SlotState::Lost;
+            if is_waited_for {
+                self.ready.push_back(slot.waiter);
+            } else {
+                self.clean_up_flushed(index as u16); // as above
+            }
+            return Ok(());
         }
         slot.check_frame(&used)?;
         self.in_flight -= 1;
@@ -102,7 +119,8 @@ impl State {
     fn clean_up_flushed(&mut self, index: u16) {
         let Some(slot) = self.release(index) else { return };
         match slot.cleanup {
-            Cleanup::Nothing | Cleanup::Flush(_) => {}
+            Cleanup::Nothing => {}
+            Cleanup::Flush(victim) => self.flush_lost(victim),
             Cleanup::Free(fid) | Cleanup::Walked(fid) => self.fids.free(fid),
             Cleanup::Buffer(buffer) => self.buffers.push(buffer),
         }
@@ -170,7 +188,7 @@ pub(crate) struct Exchange<'s, R: Ring> {
 }
 
 impl<R: Ring> Exchange<'_, R> {
-    /// The answer, once it is there.
+    /// The answer, once it is there; [`Error::InDoubt`] where there will be none, for the connection was lost.
     pub(crate) fn poll(&mut self) -> Poll<Result<Answer, Error>> {
         let state = &mut *self.session.state.borrow_mut();
         if let Some(reason) = &state.broken {
@@ -182,6 +200,15 @@ impl<R: Ring> Exchange<'_, R> {
             SlotState::Answered { .. } => {}
             SlotState::Flushed => {
                 self.tag = None;
+                state.clean_up_flushed(index);
+                return Poll::Ready(Err(Errno::EINTR.into()));
+            }
+            SlotState::Lost => {
+                self.tag = None;
+                if slot.flush == Flush::None {
+                    state.release(index);
+                    return Poll::Ready(Err(Error::InDoubt));
+                }
                 state.clean_up_flushed(index);
                 return Poll::Ready(Err(Errno::EINTR.into()));
             }
@@ -209,7 +236,7 @@ impl<R: Ring> Drop for Exchange<'_, R> {
                     state.broken.get_or_insert_with(|| violation.to_string().into());
                 }
             }
-            SlotState::Flushed => state.clean_up_flushed(index),
+            SlotState::Flushed | SlotState::Lost => state.clean_up_flushed(index),
             SlotState::Free | SlotState::Abandoned | SlotState::Drained => {}
         }
     }

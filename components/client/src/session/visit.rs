@@ -12,6 +12,7 @@ use super::{
     slot::Cleanup,
 };
 use crate::{error::Error, ring::Ring};
+
 /// Bytes of the longest message within another: a link's name and target.
 const MOST_INNER: usize = HEADER_LEN + 4 + 2 + NAME_MAX + 2 + PATH_MAX + 4;
 

@@ -11,10 +11,12 @@ use crate::{error::Error, ring::Ring};
 struct Shot<'s, R: Ring> {
     held: Held<'s, R>,
     exchange: Option<Exchange<'s, R>>,
+    /// It came back without an answer, and is to be sent again.
+    is_lost: bool,
 }
 
 impl<R: Ring> Session<R> {
-    /// Sends `count` requests without payload, all of them in flight as far as there is room, and yields what `read` makes
+    /// Sends `count` requests without payload, which can be done twice without harm, all of them in flight as far as there is room, and yields what `read` makes
     /// of each reply, in the order of the requests. A request's cleanup, the second argument's, is that of
     /// [`Session::request`]: what it names is the caller's only if the request succeeds.
     ///
@@ -29,7 +31,8 @@ impl<R: Ring> Session<R> {
     ) -> Result<Vec<Result<T, Error>>, Error> {
         // From the start, each is given back what its cleanup names, however this ends.
         let held = |index| Held { session: self, cleanup: cleanup(index) };
-        let mut shots: Vec<_> = (0..count).map(|index| Shot { held: held(index), exchange: None }).collect();
+        let mut shots: Vec<_> =
+            (0..count).map(|index| Shot { held: held(index), exchange: None, is_lost: false }).collect();
         let mut results = Vec::with_capacity(count);
         let mut sent = 0;
         poll_fn(|_| {
@@ -54,16 +57,40 @@ impl<R: Ring> Session<R> {
                 while results.len() < sent {
                     let index = results.len();
                     let Some(shot) = shots.get_mut(index) else { break };
+                    if shot.is_lost {
+                        match self.poll_send(&request(index), cleanup(index), no_payload::<R::Iter>()) {
+                            Poll::Pending => break,
+                            Poll::Ready(Ok(exchange)) => {
+                                shot.held.cleanup = Cleanup::Nothing;
+                                shot.exchange = Some(exchange);
+                            }
+                            Poll::Ready(Err(refusal)) => match self.error_of(refusal) {
+                                error @ Error::Broken(_) => return Poll::Ready(Err(error)),
+                                _ => shot.exchange = None,
+                            },
+                        }
+                        shot.is_lost = false;
+                    }
                     let Some(exchange) = &mut shot.exchange else {
                         results.push(Err(Errno::EIO.into()));
                         continue;
                     };
                     let answer = match exchange.poll() {
                         Poll::Pending => break,
+                        // None of these does anything that may not be done twice.
+                        Poll::Ready(Err(Error::InDoubt)) if self.recovers() => {
+                            shot.held.cleanup = cleanup(index);
+                            shot.is_lost = true;
+                            self.count_resent();
+                            continue;
+                        }
                         Poll::Ready(answer) => answer?,
                     };
                     shot.held.cleanup = cleanup(index);
-                    let result = self.read(&answer, |reply| read(index, reply));
+                    let result = self.read(&answer, |reply| {
+                        self.note(&request(index), &reply);
+                        read(index, reply)
+                    });
                     match result {
                         Err(error @ Error::Broken(_)) => return Poll::Ready(Err(error)),
                         Ok(_) => shot.held.cleanup = Cleanup::Nothing,

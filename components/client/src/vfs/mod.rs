@@ -233,6 +233,15 @@ impl<R: Ring> Vfs<R> {
         }
     }
 
+    /// Goes on at another connection.
+    ///
+    /// # Errors
+    /// `EINVAL` where the loss of a connection ends the session; others may not befall the next one.
+    pub async fn reconnect(&self) -> Result<Value, Error> {
+        self.session.reconnect().await?;
+        Ok(Value::None)
+    }
+
     /// Forgets a node; the root stays.
     pub fn close(&self, number: NodeNumber) {
         if number == 0 {

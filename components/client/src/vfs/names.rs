@@ -25,7 +25,10 @@ impl<R: Ring> Vfs<R> {
             Tmessage::Tmkdir { dfid, name: walker.name(name), mode, gid }
         }
         let how = (name, mode & mode::PERMISSIONS, self.gid.get());
-        if let Visit::Done(qid) = walker.visit_directory(|walker, fid| message(walker, fid, how), session::made).await?
+        // Where the answer may be lost with the connection, the directory is needed to look at what is there first.
+        if !self.session.recovers()
+            && let Visit::Done(qid) =
+                walker.visit_directory(|walker, fid| message(walker, fid, how), session::made).await?
         {
             return Ok(Value::Qid(qid));
         }

@@ -90,7 +90,8 @@ impl<R: Ring> Vfs<R> {
             let mut walker = Walker::new(&self.session, base.clone(), path.clone())?;
             if let Last::Name { name, slash: false } = walker.take_last() {
                 match self.create(walker, name, flags, mode).await {
-                    Err(Error::Errno(Errno::EEXIST)) => {}
+                    // In doubt, it is there.
+                    Err(Error::Errno(Errno::EEXIST) | Error::InDoubt) => {}
                     result => return result,
                 }
             }
@@ -99,7 +100,7 @@ impl<R: Ring> Vfs<R> {
         for _ in 1..MOST_CREATE_ATTEMPTS {
             match self.open_or_create_once(walker, flags, mode).await {
                 // It was there and is not: another client has removed it. Or the other way round.
-                Err(Error::Errno(Errno::ENOENT | Errno::EEXIST)) => {}
+                Err(Error::Errno(Errno::ENOENT | Errno::EEXIST) | Error::InDoubt) => {}
                 result => return result,
             }
             walker = Walker::new(&self.session, base.clone(), path.clone())?;

@@ -4,12 +4,14 @@
 mod ring;
 mod server;
 
+use std::cell::RefCell;
+
 use ninering_client::{
     Error, Mount, Options, Outcome,
     vfs::{OpenFlags, Value},
 };
 use ninering_wire::{Attributes, Errno};
-pub use ring::MemoryRing;
+pub use ring::{Cut, MemoryRing};
 pub use server::{Server, encode};
 
 pub const READ: OpenFlags = OpenFlags { read: true, follow: true, ..NONE };
@@ -36,6 +38,8 @@ pub type Result<T = Value> = std::result::Result<T, Error>;
 pub struct Fixture {
     pub ring: MemoryRing,
     pub mount: Mount<MemoryRing>,
+    /// What was completed while another operation was waited for.
+    early: RefCell<Vec<(u32, Result)>>,
 }
 
 pub fn options() -> Options {
@@ -49,6 +53,7 @@ pub fn options() -> Options {
         immediate: false,
         authenticate: false,
         client_id: "the tests".into(),
+        recover: false,
     }
 }
 
@@ -101,7 +106,7 @@ impl Fixture {
     }
 
     pub fn not_started(ring: MemoryRing) -> Self {
-        Self { mount: Mount::new(ring.clone()), ring }
+        Self { mount: Mount::new(ring.clone()), ring, early: RefCell::default() }
     }
 
     /// The outcome of an operation, once the ring has answered all that is needed.
@@ -111,12 +116,56 @@ impl Fixture {
             Outcome::Pending(token) => token,
         };
         loop {
-            let mut completions = self.mount.reap();
+            let mut completions = self.early.take();
+            completions.extend(self.mount.reap());
             if let Some(place) = completions.iter().position(|&(other, _)| other == token) {
-                return completions.swap_remove(place).1;
+                let (_, result) = completions.swap_remove(place);
+                self.early.replace(completions);
+                return result;
+            }
+            self.early.replace(completions);
+            if self.ring.is_cut() {
+                self.reconnect();
+                continue;
             }
             assert!(self.ring.serve_any(), "the operation waits, and nothing is in flight");
         }
+    }
+
+    /// How many operations were completed, well, while others were waited for.
+    pub fn take_early(&self) -> usize {
+        self.early.take().into_iter().inspect(|(_, result)| assert!(result.is_ok())).count()
+    }
+
+    /// Connects again, as often as it takes.
+    pub fn reconnect(&self) {
+        loop {
+            // What waited to be sent goes to where nobody is.
+            self.mount.reap();
+            self.ring.connect();
+            let mut outcome = self.mount.reconnect();
+            while let Outcome::Pending(token) = outcome {
+                assert!(self.ring.is_cut() || self.ring.serve_any(), "the recovery waits, and nothing is in flight");
+                let mut completions = self.mount.reap();
+                if let Some(place) = completions.iter().position(|&(other, _)| other == token) {
+                    outcome = Outcome::Complete(completions.swap_remove(place).1);
+                }
+                self.early.borrow_mut().extend(completions);
+            }
+            match outcome {
+                Outcome::Complete(Err(Error::InDoubt)) => assert!(self.ring.is_cut(), "there is a connection"),
+                Outcome::Complete(result) => {
+                    result.expect("the server is there again");
+                    return;
+                }
+                Outcome::Pending(_) => unreachable!("waited for"),
+            }
+        }
+    }
+
+    /// One whose mount goes on when its connection is lost.
+    pub fn recovering(ring: MemoryRing) -> Self {
+        Self::with_options(ring, Options { recover: true, ..options() })
     }
 
     pub fn open(&self, path: &str, flags: OpenFlags) -> Result<u32> {

@@ -34,6 +34,21 @@ struct State {
     order: RefCell<VecDeque<usize>>,
     refuse_segments_above: Cell<u64>,
     was_kicked: Cell<usize>,
+    /// Before or after which of the requests to come the server is killed.
+    cuts: RefCell<VecDeque<Cut>>,
+    /// There is no connection.
+    is_cut: Cell<bool>,
+    /// What tells apart two clients that write the same.
+    on_cut: RefCell<Option<Box<dyn FnMut(&mut Server)>>>,
+}
+
+/// When the server is killed.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// After so many requests were answered.
+    pub after: usize,
+    /// The next one is done before, but its answer is lost.
+    pub is_done: bool,
 }
 
 struct Chain {
@@ -85,6 +100,9 @@ impl MemoryRing {
             order: RefCell::default(),
             refuse_segments_above: Cell::new(u64::MAX),
             was_kicked: Cell::new(0),
+            cuts: RefCell::default(),
+            is_cut: Cell::new(false),
+            on_cut: RefCell::default(),
         }))
     }
 
@@ -101,6 +119,58 @@ impl MemoryRing {
 
     pub fn lie(&self, lie: impl FnMut(&[u8], Vec<u8>) -> Vec<u8> + 'static) {
         *self.0.lie.borrow_mut() = Some(Box::new(lie));
+    }
+
+    /// The server is killed at these points, each counted from the one before.
+    pub fn cut(&self, cuts: impl IntoIterator<Item = Cut>) {
+        *self.0.cuts.borrow_mut() = cuts.into_iter().collect();
+    }
+
+    /// Happens whenever the server is killed, before another one is there.
+    pub fn on_cut(&self, act: impl FnMut(&mut Server) + 'static) {
+        *self.0.on_cut.borrow_mut() = Some(Box::new(act));
+    }
+
+    pub fn is_cut(&self) -> bool {
+        self.0.is_cut.get()
+    }
+
+    /// There is another connection.
+    pub fn connect(&self) {
+        self.0.is_cut.set(false);
+    }
+
+    /// Is the server killed before this request is answered? Then all that is in flight comes back unanswered.
+    fn is_cut_before(&self, request: &[u8]) -> bool {
+        let mut cuts = self.0.cuts.borrow_mut();
+        match cuts.front_mut() {
+            None => false,
+            Some(Cut { after: after @ 1.., .. }) => {
+                *after -= 1;
+                false
+            }
+            Some(&mut Cut { is_done, .. }) => {
+                cuts.pop_front();
+                let mut server = self.0.server.borrow_mut();
+                if is_done {
+                    server.answer(request);
+                }
+                server.restart();
+                if let Some(act) = &mut *self.0.on_cut.borrow_mut() {
+                    act(&mut server);
+                }
+                self.0.is_cut.set(true);
+                true
+            }
+        }
+    }
+
+    /// Returns all that is in flight with nothing written.
+    fn return_all(&self) {
+        self.0.was_kicked.set(0);
+        for Chain { id, .. } in self.0.chains.borrow_mut().drain(..) {
+            self.return_chain(Used { id, written: 0, header: Vec::new().into() });
+        }
     }
 
     pub fn server(&self) -> RefMut<'_, Server> {
@@ -138,6 +208,10 @@ impl MemoryRing {
     pub fn serve(&self, index: usize) {
         let chain = self.0.chains.borrow_mut().remove(index).expect("there is such a chain");
         self.0.was_kicked.set(self.0.was_kicked.get() - 1);
+        if self.is_cut_before(&chain.request) {
+            self.0.chains.borrow_mut().push_back(chain);
+            return self.return_all();
+        }
         self.0.log.borrow_mut().push(Server::name_of(&chain.request));
         let honest = self.0.server.borrow_mut().answer(&chain.request);
         let reply = match &mut *self.0.lie.borrow_mut() {
@@ -251,8 +325,17 @@ impl Ring for MemoryRing {
         Ok(())
     }
 
+    fn revert(&self, iter: &MemoryIter, bytes: u64) -> bool {
+        iter.position.set(iter.position.get() - bytes);
+        true
+    }
+
     fn kick(&self) -> Result<(), &'static str> {
         self.0.kicks.set(self.0.kicks.get() + 1);
+        if self.is_cut() {
+            self.return_all();
+            return Ok(());
+        }
         self.0.was_kicked.set(self.in_flight());
         while !self.0.hold.get() && self.serve_any() {}
         Ok(())

@@ -42,6 +42,8 @@ pub struct Server {
     /// The fids of walks that did not come to their end.
     unfinished: HashSet<u32>,
     misuse: RefCell<Option<String>>,
+    sessions: u32,
+    root: Inode,
     /// Answer `EOPNOTSUPP` to `Trenameat` and `Tunlinkat`.
     pub is_old: bool,
     /// Requests that depend on others may come before it is known what became of those.
@@ -79,6 +81,8 @@ impl Server {
             fids: HashMap::new(),
             unfinished: HashSet::new(),
             misuse: RefCell::default(),
+            sessions: 0,
+            root: ROOT,
             is_old: false,
             is_ordered: false,
             knows_visits: false,
@@ -118,6 +122,58 @@ impl Server {
             };
         }
         self.make(directory, name.as_bytes(), content, 0o644).unwrap();
+    }
+
+    /// The process is killed, and another one serves the same files.
+    pub fn restart(&mut self) {
+        self.fids.clear();
+        self.unfinished.clear();
+        self.sessions += 1;
+    }
+
+    /// Somebody else puts another file in the place of one.
+    pub fn replace(&mut self, path: &str, content: &str) {
+        let inode = self.find(path).unwrap();
+        let (parent, name) = self.place_of(inode).unwrap();
+        self.unlink(parent, &name, false).unwrap();
+        self.make(parent, &name, Content::File(content.into()), 0o644).unwrap();
+    }
+
+    pub fn truncate(&mut self, path: &str) {
+        let inode = self.find(path).unwrap();
+        self.files.get_mut(&inode).unwrap().content = Content::File(Vec::new());
+    }
+
+    /// From now on the root is another directory.
+    pub fn change_root(&mut self) {
+        self.root = self.find("d").unwrap();
+    }
+
+    /// All that there is, as text.
+    pub fn tree(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        self.list(ROOT, "", &mut found);
+        found
+    }
+
+    fn list(&self, directory: Inode, path: &str, found: &mut Vec<String>) {
+        let Content::Directory(names) = &self.files[&directory].content else { return };
+        for (name, inode) in names {
+            let path = format!("{path}/{}", String::from_utf8_lossy(name));
+            let file = &self.files[inode];
+            let mode = file.mode;
+            found.push(match &file.content {
+                Content::Directory(_) => format!("{path} {mode:o} directory"),
+                Content::File(bytes) => format!("{path} {mode:o} {} {}", file.nlink, String::from_utf8_lossy(bytes)),
+                Content::Link(target) => format!("{path} -> {}", String::from_utf8_lossy(target)),
+            });
+            self.list(*inode, &path, found);
+        }
+    }
+
+    /// How many sessions were begun by a `Tversion` after another one.
+    pub fn sessions(&self) -> u32 {
+        self.sessions
     }
 
     /// The number of fids in use.
@@ -203,8 +259,8 @@ impl Server {
             }
             Tmessage::Tattach { fid, afid, .. } => {
                 assert_eq!(afid, ninering_wire::NOFID);
-                self.bind(fid, ROOT)?;
-                Rmessage::Rattach { qid: self.qid(ROOT) }
+                self.bind(fid, self.root)?;
+                Rmessage::Rattach { qid: self.qid(self.root) }
             }
             Tmessage::Twalk { fid, newfid, names } => {
                 let Fid { inode, open } = self.fid(fid)?;

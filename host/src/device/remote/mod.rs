@@ -70,6 +70,7 @@ impl RemoteDevice {
                 msize: u32::MAX,
                 gathering: false,
                 broken: None,
+                is_lost: false,
             }),
             writer: Mutex::new(Writer::default()),
             kicked: Notify::new(),
@@ -108,8 +109,12 @@ impl Device for RemoteDevice {
         self.shared.requests.lock().broken.clone()
     }
 
+    fn is_lost(&self) -> bool {
+        self.shared.requests.lock().is_lost
+    }
+
     fn close(&mut self) {
-        self.shared.fail("the connection was closed".into());
+        self.shared.fail(Failure::from("the connection was closed".to_owned()));
         self.shared.detach();
         for task in &self.tasks {
             task.abort();
@@ -152,6 +157,28 @@ struct Requests {
     /// Who reads has told of several replies, and sends all at once that is asked for then. So no kick does anything.
     gathering: bool,
     broken: Option<String>,
+    /// What broke it is the end of the connection.
+    is_lost: bool,
+}
+
+/// Why a device ends.
+struct Failure {
+    reason: String,
+    /// The connection has ended, and nothing was wrong before.
+    is_lost: bool,
+}
+
+impl Failure {
+    fn lost(reason: String) -> Self {
+        Self { reason, is_lost: true }
+    }
+}
+
+/// Something is wrong.
+impl From<String> for Failure {
+    fn from(reason: String) -> Self {
+        Self { reason, is_lost: false }
+    }
 }
 
 /// A request that is being sent or waits for its reply.
@@ -298,7 +325,7 @@ fn count(front: &[u8; RREAD_LEN]) -> u32 {
 
 impl Shared {
     /// Breaks the device, unless it is broken: returns all chains. Tells whether it was this that broke it.
-    fn fail(&self, reason: String) -> bool {
+    fn fail(&self, Failure { reason, is_lost }: Failure) -> bool {
         let _gate = self.gate.write();
         let mut requests = self.requests.lock();
         if requests.broken.is_some() {
@@ -306,6 +333,7 @@ impl Shared {
         }
         tracing::debug!(%reason, "a remote device ends");
         requests.broken = Some(reason);
+        requests.is_lost = is_lost;
         requests.return_if_broken();
         drop(requests);
         // Wakes the tasks, which then end.

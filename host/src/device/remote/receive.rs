@@ -6,7 +6,7 @@ use ninering_wire::{HEADER_LEN, Header, RREAD_LEN};
 use smallvec::SmallVec;
 use vm_memory::VolatileSlice;
 
-use super::{Concern, Requests, Shared, count};
+use super::{Concern, Failure, Requests, Shared, count};
 use crate::{
     payload::Payload,
     region::{Extent, Region},
@@ -37,7 +37,9 @@ pub(super) async fn read_replies(shared: Arc<Shared>) {
                     (shared.interrupt)();
                 }
                 match after {
-                    AfterReceive::Blocked => shared.stream.readable().await.err().map(|error| error.to_string()),
+                    AfterReceive::Blocked => {
+                        shared.stream.readable().await.err().map(|error| Failure::lost(error.to_string()))
+                    }
                     AfterReceive::More => {
                         tokio::task::yield_now().await;
                         if gathers {
@@ -64,7 +66,7 @@ pub(super) async fn read_replies(shared: Arc<Shared>) {
 
 impl Shared {
     /// Reads replies until the socket is empty, or some are there to be told of.
-    fn receive(&self, reader: &mut Reader) -> Result<Received, String> {
+    fn receive(&self, reader: &mut Reader) -> Result<Received, Failure> {
         let _gate = self.gate.read();
         let mut returned = 0;
         if self.requests.lock().broken.is_some() {
@@ -132,7 +134,7 @@ enum AfterReceive {
 
 enum ReadError {
     Blocked,
-    Failed(String),
+    Failed(Failure),
 }
 
 impl Reader {
@@ -141,7 +143,7 @@ impl Reader {
     }
 
     /// Puts what is in the buffer in its place, and returns the chains whose replies are whole. Tells how many.
-    fn take_from_buffer(&mut self, shared: &Shared) -> Result<usize, String> {
+    fn take_from_buffer(&mut self, shared: &Shared) -> Result<usize, Failure> {
         let (mut returned, mut taken) = (0, 0);
         let outcome = loop {
             let bytes = &self.buffer[taken..self.filled];
@@ -150,7 +152,7 @@ impl Reader {
                 None => match Self::begin(bytes, &mut shared.requests.lock()) {
                     Ok(Some(reply)) => self.reply.insert(reply),
                     Ok(None) => break Ok(returned),
-                    Err(reason) => break Err(reason),
+                    Err(reason) => break Err(reason.into()),
                 },
             };
             let here = bytes.len().min(reply.size - reply.placed);
@@ -200,7 +202,7 @@ impl Reader {
     /// Reads once: the rest of the reply at hand to its place, and what follows it to the buffer.
     fn read(&mut self, shared: &Shared) -> Result<(), ReadError> {
         let mut into = match &self.reply {
-            Some(reply) => reply.rest(&shared.region).map_err(ReadError::Failed)?,
+            Some(reply) => reply.rest(&shared.region).map_err(|reason| ReadError::Failed(reason.into()))?,
             None => Payload::empty(),
         };
         let missing = into.len();
@@ -208,9 +210,9 @@ impl Reader {
         let asked = into.len();
         match shared.stream.try_read(&into) {
             Ok(0) if self.reply.is_some() || self.filled > 0 => {
-                Err(ReadError::Failed("the server closed the connection within a reply".into()))
+                Err(ReadError::Failed(Failure::lost("the server closed the connection within a reply".into())))
             }
-            Ok(0) => Err(ReadError::Failed("the server closed the connection".into())),
+            Ok(0) => Err(ReadError::Failed(Failure::lost("the server closed the connection".into()))),
             Ok(read) => {
                 let placed = read.min(missing);
                 if let Some(reply) = &mut self.reply {
@@ -221,7 +223,7 @@ impl Reader {
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(ReadError::Blocked),
-            Err(error) => Err(ReadError::Failed(format!("cannot receive from the server: {error}"))),
+            Err(error) => Err(ReadError::Failed(Failure::lost(format!("cannot receive from the server: {error}")))),
         }
     }
 }

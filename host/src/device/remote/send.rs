@@ -6,7 +6,7 @@ use ninering_wire::RREAD_LEN;
 use smallvec::SmallVec;
 use vm_memory::VolatileSlice;
 
-use super::{MOST_AT_ONCE, Shared};
+use super::{Failure, MOST_AT_ONCE, Shared};
 use crate::{payload::Payload, region::Extent};
 
 /// The most messages in one system call.
@@ -19,7 +19,7 @@ pub(super) struct Writer {
     /// Bytes of the first that are in the socket already.
     begun: usize,
     /// What went wrong where it could not be dealt with.
-    pub(super) failed: Option<String>,
+    pub(super) failed: Option<Failure>,
 }
 
 /// A request as it is sent.
@@ -61,7 +61,7 @@ fn push_behind<'a>(payload: &mut Payload<'a>, slice: VolatileSlice<'a>, skip: &m
 
 impl Shared {
     /// Sends requests until there are none, the socket is full, or `most` bytes are sent.
-    pub(super) fn flush(&self, writer: &mut Writer, most: usize) -> Result<Flushed, String> {
+    pub(super) fn flush(&self, writer: &mut Writer, most: usize) -> Result<Flushed, Failure> {
         if let Some(reason) = writer.failed.take() {
             return Err(reason);
         }
@@ -86,7 +86,7 @@ impl Shared {
                     }
                 }
                 if requests.queue.is_broken() {
-                    return Err("the driver broke the queue".into());
+                    return Err(Failure::from("the driver broke the queue".to_owned()));
                 }
             }
             if writer.frames.is_empty() {
@@ -110,10 +110,10 @@ impl Shared {
                 }
             }
             let sent = match self.stream.try_write(&payload) {
-                Ok(0) => return Err("the server takes no requests any more".into()),
+                Ok(0) => return Err(Failure::lost("the server takes no requests any more".into())),
                 Ok(sent) => sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break AfterFlush::Blocked,
-                Err(error) => return Err(format!("cannot send to the server: {error}")),
+                Err(error) => return Err(Failure::lost(format!("cannot send to the server: {error}"))),
             };
             drop(payload);
             total += sent;
@@ -155,7 +155,7 @@ pub(super) async fn write_requests(shared: Arc<Shared>) {
             AfterFlush::Gone => return,
             AfterFlush::Blocked => {
                 if let Err(error) = shared.stream.writable().await {
-                    shared.writer.lock().failed = Some(format!("cannot send to the server: {error}"));
+                    shared.writer.lock().failed = Some(Failure::lost(format!("cannot send to the server: {error}")));
                 }
             }
         }

@@ -11,7 +11,7 @@ use bindings::{
         client::{self, CallCompletion, CallOutcome},
         vfs::{
             self, AccessMode, Completion, Entries, EntriesPlus, Error, LockRequest, LookedUp, MemoryKind, Node,
-            OpenFlags, Opened, Options, Outcome, SetMode, Value,
+            OpenFlags, Opened, Options, Outcome, Recovered, SetMode, Value,
         },
     },
     ninering::fs::{
@@ -146,6 +146,14 @@ impl vfs::Guest for Component {
 
     fn stat(_: Node) -> Outcome {
         STATE.with_borrow(|state| state.as_ref().map_or(NOT_THERE, misbehave))
+    }
+
+    fn reconnect() -> Outcome {
+        NOT_THERE
+    }
+
+    fn recovery() -> Recovered {
+        Recovered { reconnects: 0, resent: 0, settled: 0, doubtful: 0, stale_fids: 0, lost_locks: 0 }
     }
 
     fn reap() -> Vec<Completion> {

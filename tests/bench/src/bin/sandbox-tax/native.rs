@@ -153,6 +153,7 @@ impl Client {
             immediate: true,
             authenticate: false,
             client_id: String::new(),
+            recover: false,
         };
         complete(mount.start(options))?;
         let buffer = ring.0.state.borrow_mut().leases.allocate(1 << 20)?;

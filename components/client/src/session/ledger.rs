@@ -1,0 +1,375 @@
+//! How each fid was made, so that it can be made again at a server that has forgotten it.
+//!
+//! All that is kept follows from requests and their replies ([`Ledger::note`]). A fid's file is known by its qid and by
+//! the names that led to it, from the root of an export; what this client renames is renamed here too.
+
+use std::{collections::HashMap, rc::Rc};
+
+use ninering_wire::{Errno, Inner, LockStatus, LockType, NOFID, Names, Qid, Rmessage, Tmessage, lopen};
+
+/// So many changes of a fid's locks can be made again; a fid with more has lost them all when the connection is lost.
+const MOST_LOCKS: usize = 1024;
+/// `ENOLCK`: the locks that were held through a fid are lost.
+const ENOLCK: Errno = Errno(37);
+
+/// What is known of all fids.
+#[derive(Default)]
+pub(super) struct Ledger {
+    fids: HashMap<u32, Record>,
+    roots: Vec<Rc<Root>>,
+    /// Renames of which it is not known whether they were done: from where to where.
+    doubtful: Vec<(Place, Place)>,
+    /// By the file's number: what is written to it now.
+    writers: HashMap<u64, Writers>,
+    /// Some fids are stale, or have lost their locks.
+    has_faults: bool,
+}
+
+/// An attach.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Root {
+    pub(super) uname: Vec<u8>,
+    pub(super) aname: Vec<u8>,
+    pub(super) n_uname: u32,
+    /// It was authenticated, which is nothing that can be done again here.
+    pub(super) authenticated: bool,
+    pub(super) qid: Qid,
+}
+
+/// Where a file is: the names that lead to it from a root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) root: Rc<Root>,
+    pub(super) names: Vec<Rc<[u8]>>,
+}
+
+/// A change of locks, to be made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Locking {
+    pub(super) kind: LockType,
+    pub(super) start: u64,
+    pub(super) length: u64,
+    pub(super) proc_id: u32,
+    pub(super) client_id: Vec<u8>,
+}
+
+/// What is known of a fid.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) place: Place,
+    pub(super) qid: Qid,
+    /// The flags that it was opened with.
+    pub(super) open: Option<u32>,
+    pub(super) locks: Vec<Locking>,
+    /// It stands for an extended attribute, which cannot be made again.
+    pub(super) is_attribute: bool,
+    /// The server does not know it: there was another file where it was, or none, or it could not be opened.
+    pub(super) stale: bool,
+    /// Locks that were held through it are another's now, or may have been.
+    pub(super) lost_locks: bool,
+}
+
+/// Who writes to a file.
+#[derive(Default)]
+struct Writers {
+    active: u32,
+    begun: u64,
+}
+
+impl Place {
+    fn child(&self, name: &[u8]) -> Self {
+        let mut place = self.clone();
+        match name {
+            b".." => drop(place.names.pop()),
+            b"." | b"" => {}
+            name => place.names.push(name.into()),
+        }
+        place
+    }
+
+    fn walked(&self, names: &Names<'_>) -> Self {
+        names.iter().fold(self.clone(), |place, name| place.child(name))
+    }
+
+    /// The place that this is after what was at `old` was moved to `new`, if that moves it.
+    fn moved(&self, old: &Self, new: &Self) -> Option<Self> {
+        let behind = (self.root == old.root).then(|| self.names.strip_prefix(&*old.names)).flatten()?;
+        let mut place = new.clone();
+        place.names.extend_from_slice(behind);
+        Some(place)
+    }
+}
+
+impl Ledger {
+    pub(super) fn get(&self, fid: u32) -> Option<&Record> {
+        self.fids.get(&fid)
+    }
+
+    /// Does the fid stand for an extended attribute?
+    pub(super) fn is_attribute(&self, fid: u32) -> bool {
+        self.get(fid).is_some_and(|record| record.is_attribute)
+    }
+
+    /// All fids that were made.
+    pub(super) fn fids(&self) -> Vec<u32> {
+        let mut fids: Vec<u32> = self.fids.keys().copied().collect();
+        fids.sort_unstable();
+        fids
+    }
+
+    /// The roots that some fid's file is below.
+    pub(super) fn roots(&mut self) -> Vec<Rc<Root>> {
+        let fids = &self.fids;
+        self.roots.retain(|root| fids.values().any(|record| Rc::ptr_eq(&record.place.root, root)));
+        self.roots.clone()
+    }
+
+    /// The fid is not in use any more. Tells whether the server did not know it.
+    pub(super) fn forget(&mut self, fid: u32) -> bool {
+        self.fids.remove(&fid).is_some_and(|record| record.stale)
+    }
+
+    /// The fid could not be made again.
+    pub(super) fn make_stale(&mut self, fid: u32) {
+        if let Some(record) = self.fids.get_mut(&fid) {
+            record.stale = true;
+            self.has_faults = true;
+        }
+    }
+
+    /// The fid's locks could not be taken again.
+    pub(super) fn lose_locks(&mut self, fid: u32) {
+        if let Some(record) = self.fids.get_mut(&fid) {
+            record.lost_locks = true;
+            record.locks.clear();
+            self.has_faults = true;
+        }
+    }
+
+    /// The fid was found at another place.
+    pub(super) fn found_at(&mut self, fid: u32, place: Place) {
+        if let Some(record) = self.fids.get_mut(&fid) {
+            record.place = place;
+        }
+    }
+
+    /// Where a file may be: where it was, and where a rename of unknown fate may have brought it.
+    pub(super) fn candidates(&self, place: &Place) -> Vec<Place> {
+        let moved = self.doubtful.iter().filter_map(|(old, new)| place.moved(old, new));
+        std::iter::once(place.clone()).chain(moved).collect()
+    }
+
+    /// It is not known whether this request was done.
+    pub(super) fn doubt(&mut self, message: &Tmessage<'_>) {
+        self.doubtful.extend(self.rename(message));
+    }
+
+    /// All fids were looked for wherever they may be.
+    pub(super) fn end_doubts(&mut self) {
+        self.doubtful.clear();
+    }
+
+    /// May this be sent?
+    ///
+    /// # Errors
+    /// `ESTALE` where a fid is stale; `ENOLCK` where locks were lost that what is asked may rely on.
+    pub(super) fn check(&self, message: &Tmessage<'_>) -> Result<(), Errno> {
+        if !self.has_faults {
+            return Ok(());
+        }
+        let records = || fids_of(message).into_iter().filter_map(|fid| self.fids.get(&fid));
+        if records().any(|record| record.stale) {
+            return Err(Errno::ESTALE);
+        }
+        let relies = matches!(message, Tmessage::Tread { .. } | Tmessage::Twrite { .. } | Tmessage::Tfsync { .. });
+        if relies && records().any(|record| record.lost_locks) { Err(ENOLCK) } else { Ok(()) }
+    }
+
+    /// Does the fid append whatever is written by it?
+    pub(super) fn appends(&self, fid: u32) -> bool {
+        self.get(fid).and_then(|record| record.open).is_some_and(|flags| flags & lopen::APPEND != 0)
+    }
+
+    /// Somebody begins to write to the fid's file.
+    pub(super) fn begin_writing(&mut self, fid: u32) -> Option<u64> {
+        let file = self.get(fid)?.qid.path;
+        let writers = self.writers.entry(file).or_default();
+        writers.active += 1;
+        writers.begun += 1;
+        Some(file)
+    }
+
+    /// The same ends.
+    pub(super) fn end_writing(&mut self, file: u64) {
+        if let Some(writers) = self.writers.get_mut(&file) {
+            writers.active -= 1;
+            if writers.active == 0 {
+                self.writers.remove(&file);
+            }
+        }
+    }
+
+    /// Of who writes to a file: how many now, and how many have begun to as long as there was always one.
+    pub(super) fn writers(&self, file: u64) -> (u32, u64) {
+        self.writers.get(&file).map_or((0, 0), |writers| (writers.active, writers.begun))
+    }
+
+    /// A request was done.
+    pub(super) fn note(&mut self, message: &Tmessage<'_>, reply: &Rmessage<'_>) {
+        match (message, reply) {
+            (&Tmessage::Tattach { fid, afid, ref uname, ref aname, n_uname }, &Rmessage::Rattach { qid }) => {
+                let (uname, aname) = (uname.to_vec(), aname.to_vec());
+                let root = Rc::new(Root { uname, aname, n_uname, authenticated: afid != NOFID, qid });
+                let root = match self.roots.iter().find(|&known| *known == root) {
+                    Some(known) => known.clone(),
+                    None => {
+                        self.roots.push(root.clone());
+                        root
+                    }
+                };
+                self.make(fid, Place { root, names: Vec::new() }, qid);
+            }
+            (Tmessage::Twalk { fid, newfid, names }, Rmessage::Rwalk { qids }) if qids.len() == names.len() => {
+                self.walk(*fid, *newfid, names, qids.last().copied());
+            }
+            (Tmessage::Tvisit { fid, newfid, names, message }, Rmessage::Rvisit { qids, message: reply })
+                if *newfid != NOFID && qids.len() == names.len() =>
+            {
+                self.note_visit((*fid, *newfid, names), qids.last().copied(), *message, *reply);
+            }
+            (&Tmessage::Tlopen { fid, flags }, &Rmessage::Rlopen { qid, .. }) => self.open(fid, flags, qid),
+            (Tmessage::Tlcreate { fid, name, flags, .. }, Rmessage::Rlcreate { qid, .. }) => {
+                if let Some(record) = self.fids.get_mut(fid) {
+                    record.place = record.place.child(name);
+                }
+                self.open(*fid, *flags, *qid);
+            }
+            (&Tmessage::Tclunk { fid }, Rmessage::Rclunk {}) | (&Tmessage::Tremove { fid }, Rmessage::Rremove {}) => {
+                self.forget(fid);
+            }
+            (&Tmessage::Txattrwalk { fid, newfid, .. }, Rmessage::Rxattrwalk { .. }) => {
+                self.walk(fid, newfid, &Names::default(), None);
+                self.make_attribute(newfid);
+            }
+            (&Tmessage::Txattrcreate { fid, .. }, Rmessage::Rxattrcreate {}) => self.make_attribute(fid),
+            (Tmessage::Trename { .. }, Rmessage::Rrename {}) | (Tmessage::Trenameat { .. }, Rmessage::Rrenameat {}) => {
+                if let Some((old, new)) = self.rename(message) {
+                    for record in self.fids.values_mut() {
+                        if let Some(place) = record.place.moved(&old, &new) {
+                            record.place = place;
+                        }
+                    }
+                }
+            }
+            (Tmessage::Tlock { .. }, Rmessage::Rlock { status: LockStatus::Success }) => self.lock(message),
+            _ => {}
+        }
+    }
+
+    fn note_visit(
+        &mut self,
+        (fid, newfid, names): (u32, u32, &Names<'_>),
+        qid: Option<Qid>,
+        message: Inner<'_>,
+        reply: Inner<'_>,
+    ) {
+        if let (Ok(message), Ok(reply)) = (message.decode(), reply.decode())
+            && !matches!(reply, Rmessage::Rlerror { .. })
+        {
+            self.walk(fid, newfid, names, qid);
+            self.note(&message, &reply);
+        }
+    }
+
+    fn make(&mut self, fid: u32, place: Place, qid: Qid) {
+        let record =
+            Record { place, qid, open: None, locks: Vec::new(), is_attribute: false, stale: false, lost_locks: false };
+        self.fids.insert(fid, record);
+    }
+
+    fn walk(&mut self, fid: u32, newfid: u32, names: &Names<'_>, qid: Option<Qid>) {
+        if let Some(record) = self.fids.get(&fid) {
+            let (place, qid) = (record.place.walked(names), qid.unwrap_or(record.qid));
+            self.make(newfid, place, qid);
+        }
+    }
+
+    fn open(&mut self, fid: u32, flags: u32, qid: Qid) {
+        if let Some(record) = self.fids.get_mut(&fid) {
+            record.open = Some(flags);
+            record.qid = qid;
+        }
+    }
+
+    fn make_attribute(&mut self, fid: u32) {
+        if let Some(record) = self.fids.get_mut(&fid) {
+            record.is_attribute = true;
+        }
+    }
+
+    fn lock(&mut self, message: &Tmessage<'_>) {
+        let &Tmessage::Tlock { fid, kind, start, length, proc_id, ref client_id, .. } = message else { return };
+        let Some(record) = self.fids.get_mut(&fid) else { return };
+        record.lost_locks = false;
+        if kind == LockType::Unlock {
+            let end = |start: u64, length: u64| if length == 0 { u64::MAX } else { start.saturating_add(length) };
+            let is_covered = |held: &Locking| {
+                held.proc_id == proc_id && held.start >= start && end(held.start, held.length) <= end(start, length)
+            };
+            record.locks.retain(|held| !is_covered(held));
+            if record.locks.is_empty() {
+                return;
+            }
+        }
+        let locking = Locking { kind, start, length, proc_id, client_id: client_id.to_vec() };
+        if record.locks.len() < MOST_LOCKS && record.locks.last() != Some(&locking) {
+            record.locks.push(locking);
+        }
+    }
+
+    /// From where to where a rename moves.
+    fn rename(&self, message: &Tmessage<'_>) -> Option<(Place, Place)> {
+        match message {
+            Tmessage::Trename { fid, dfid, name } => {
+                Some((self.get(*fid)?.place.clone(), self.get(*dfid)?.place.child(name)))
+            }
+            Tmessage::Trenameat { olddirfid, oldname, newdirfid, newname } => {
+                Some((self.get(*olddirfid)?.place.child(oldname), self.get(*newdirfid)?.place.child(newname)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The fids that a request needs; NOFID where there is none.
+fn fids_of(message: &Tmessage<'_>) -> [u32; 2] {
+    match *message {
+        Tmessage::Tlink { dfid, fid, .. } | Tmessage::Trename { fid, dfid, .. } => [fid, dfid],
+        Tmessage::Trenameat { olddirfid, newdirfid, .. } => [olddirfid, newdirfid],
+        Tmessage::Tmkdir { dfid: fid, .. }
+        | Tmessage::Tunlinkat { dirfid: fid, .. }
+        | Tmessage::Tstatfs { fid }
+        | Tmessage::Tlopen { fid, .. }
+        | Tmessage::Tlcreate { fid, .. }
+        | Tmessage::Tsymlink { fid, .. }
+        | Tmessage::Tmknod { fid, .. }
+        | Tmessage::Treadlink { fid }
+        | Tmessage::Tgetattr { fid, .. }
+        | Tmessage::Tsetattr { fid, .. }
+        | Tmessage::Txattrwalk { fid, .. }
+        | Tmessage::Txattrcreate { fid, .. }
+        | Tmessage::Treaddir { fid, .. }
+        | Tmessage::Tfsync { fid, .. }
+        | Tmessage::Tlock { fid, .. }
+        | Tmessage::Tgetlock { fid, .. }
+        | Tmessage::Twalk { fid, .. }
+        | Tmessage::Tread { fid, .. }
+        | Tmessage::Twrite { fid, .. }
+        | Tmessage::Tclunk { fid }
+        | Tmessage::Tremove { fid }
+        | Tmessage::Tvisit { fid, .. } => [fid, NOFID],
+        Tmessage::Tversion { .. } | Tmessage::Tauth { .. } | Tmessage::Tattach { .. } | Tmessage::Tflush { .. } => {
+            [NOFID, NOFID]
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! What becomes of a session when the connection is lost: it waits, and goes on at another one.
+//!
+//! The host tells by returning what was in flight with nothing written. From then on nothing is sent, operations wait
+//! as they do for room in the queue, until the host has put another device in the place of the old one and
+//! [`Session::reconnect`] has made all fids again. Then each operation sends again what was not answered, or
+//! [settles](super::settle) what came of it.
+
+use std::{cell::Cell, future::Future, future::poll_fn, pin::Pin, rc::Rc, task::Context, task::Poll, task::Waker};
+
+use ninering_wire::{Errno, LockStatus, LockType, NOFID, Names, Qid, Rmessage, Str, Tmessage, lopen};
+
+use super::{
+    NOBODY, Session,
+    ledger::{Ledger, Place, Record, Root},
+    send::{Held, no_payload},
+    slot::Cleanup,
+};
+use crate::{error::Error, executor::Task, ring::Ring};
+
+/// So many fids are made again at a time.
+const MOST_AT_ONCE: usize = 32;
+
+/// Is there a connection?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Link {
+    /// There is.
+    #[default]
+    Up,
+    /// There is none.
+    Down,
+    /// There is, but only this operation may send, which makes the fids again.
+    Restoring(Task),
+}
+
+/// What recovery has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Connections that took the place of lost ones.
+    pub reconnects: u64,
+    /// Requests that were sent again.
+    pub resent: u64,
+    /// Requests of unknown fate of which it was found out that they had been done.
+    pub settled: u64,
+    /// Requests of unknown fate that were given up with an error.
+    pub doubtful: u64,
+    /// Fids that could not be made again.
+    pub stale_fids: u64,
+    /// Fids whose locks could not be taken again.
+    pub lost_locks: u64,
+}
+
+impl<R: Ring> Session<R> {
+    /// From now on the loss of the connection does not end the session: it is to be followed by
+    /// [`Session::reconnect`]. To be called before anything is sent.
+    pub fn set_recovers(&self) {
+        self.recovers.set(true);
+        self.state.borrow_mut().ledger = Some(Box::default());
+    }
+
+    pub(crate) fn recovers(&self) -> bool {
+        self.recovers.get()
+    }
+
+    /// What recovery has done so far.
+    pub fn recovered(&self) -> Recovered {
+        self.recovered.get()
+    }
+
+    pub(crate) fn count_resent(&self) {
+        self.count(|recovered| recovered.resent += 1);
+    }
+
+    /// Does the fid append whatever is written by it?
+    pub(crate) fn appends(&self, fid: u32) -> bool {
+        self.with_ledger(|ledger| ledger.appends(fid)) == Some(true)
+    }
+
+    pub(super) fn count(&self, count: impl FnOnce(&mut Recovered)) {
+        let mut recovered = self.recovered.get();
+        count(&mut recovered);
+        self.recovered.set(recovered);
+    }
+
+    /// Does the operation being polled make the fids again? Then it does not wait until that is done.
+    pub(super) fn is_restoring(&self) -> bool {
+        self.restorer.get() != NOBODY && self.restorer.get() == self.current.get()
+    }
+
+    pub(super) fn with_ledger<T>(&self, act: impl FnOnce(&mut Ledger) -> T) -> Option<T> {
+        self.state.borrow_mut().ledger.as_deref_mut().map(act)
+    }
+
+    /// Goes on at another connection: begins a session there, and makes all fids again.
+    ///
+    /// # Errors
+    /// The server's, or [`Error::InDoubt`] where this connection is lost too: it can be tried again. The session is
+    /// broken where the server is another than before.
+    pub(crate) async fn reconnect(&self) -> Result<(), Error> {
+        {
+            let state = &mut *self.state.borrow_mut();
+            if state.ledger.is_none() || matches!(state.link, Link::Restoring(_)) {
+                return Err(Errno::EINVAL.into());
+            }
+            if state.in_flight > 0 {
+                let reason = "the device has kept requests of a lost connection";
+                return Err(Error::Broken(state.broken.get_or_insert_with(|| reason.into()).clone()));
+            }
+            state.link = Link::Restoring(self.current.get());
+            // The server that knew these is gone.
+            while let Some(fid) = state.to_clunk.pop() {
+                state.fids.free(fid);
+            }
+        }
+        self.restorer.set(self.current.get());
+        let restored = self.restore().await;
+        self.restorer.set(NOBODY);
+        {
+            let state = &mut *self.state.borrow_mut();
+            state.link = if restored.is_ok() { Link::Up } else { Link::Down };
+        }
+        restored?;
+        self.count(|recovered| recovered.reconnects += 1);
+        self.with_ledger(Ledger::end_doubts);
+        self.clunk_waiting();
+        self.state.borrow_mut().wake_first_blocked();
+        Ok(())
+    }
+
+    async fn restore(&self) -> Result<(), Error> {
+        self.version(self.msize()).await?;
+        let roots = self.with_ledger(Ledger::roots).unwrap_or_default();
+        let mut attached = Vec::with_capacity(roots.len());
+        for root in roots {
+            let fid = self.allocate_fid()?;
+            attached.push(Held { session: self, cleanup: Cleanup::Free(fid) });
+            let qid = self.attach_again(&root, fid).await?;
+            if !is_same(qid, root.qid) {
+                return Err(self.break_off("the root that the server has now is another one than before"));
+            }
+            self.make_again(&root, fid).await?;
+            // The fid's number is free when all this is over, whatever the server says.
+            match self.order(Tmessage::Tclunk { fid }).await {
+                Ok(()) | Err(Error::Errno(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn attach_again(&self, root: &Root, fid: u32) -> Result<Qid, Error> {
+        if root.authenticated {
+            return Err(self.break_off("the connection was lost, and a new one would have to be authenticated"));
+        }
+        let (uname, aname) = (Str(&root.uname), Str(&root.aname));
+        let message = Tmessage::Tattach { fid, afid: NOFID, uname, aname, n_uname: root.n_uname };
+        self.request(message, Cleanup::Nothing, no_payload, |reply| match reply {
+            Rmessage::Rattach { qid } => Some(qid),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Makes all fids of files below a root again, several at a time.
+    async fn make_again(&self, root: &Rc<Root>, root_fid: u32) -> Result<(), Error> {
+        let below = |ledger: &mut Ledger| {
+            let is_below = |fid: &u32| ledger.get(*fid).is_some_and(|record| Rc::ptr_eq(&record.place.root, root));
+            ledger.fids().into_iter().filter(is_below).collect::<Vec<_>>()
+        };
+        let fids = self.with_ledger(below).unwrap_or_default();
+        let mut waiting = fids.into_iter();
+        type Job<'s> = Pin<Box<dyn Future<Output = Result<(), Error>> + 's>>;
+        let mut jobs: Vec<Job<'_>> = Vec::new();
+        poll_fn(|_| {
+            loop {
+                while jobs.len() < MOST_AT_ONCE
+                    && let Some(fid) = waiting.next()
+                {
+                    jobs.push(Box::pin(self.make_fid_again(root_fid, fid)));
+                }
+                if jobs.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                let before = jobs.len();
+                let mut failed = None;
+                jobs.retain_mut(|job| match job.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Pending => true,
+                    Poll::Ready(Ok(())) => false,
+                    Poll::Ready(Err(error)) => {
+                        failed.get_or_insert(error);
+                        false
+                    }
+                });
+                if let Some(error) = failed {
+                    return Poll::Ready(Err(error));
+                }
+                if jobs.len() == before {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await
+    }
+
+    async fn make_fid_again(&self, root_fid: u32, fid: u32) -> Result<(), Error> {
+        let record = self.with_ledger(|ledger| ledger.get(fid).cloned()).flatten();
+        let Some(record) = record.filter(|record| !record.stale) else { return Ok(()) };
+        match self.try_fid_again(root_fid, fid, &record).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(Error::Errno(_)) => {
+                self.with_ledger(|ledger| ledger.make_stale(fid));
+                self.count(|recovered| recovered.stale_fids += 1);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells whether the server knows the fid now; if not, it does not.
+    async fn try_fid_again(&self, root_fid: u32, fid: u32, record: &Record) -> Result<bool, Error> {
+        if record.is_attribute {
+            return Ok(false);
+        }
+        let candidates = self.with_ledger(|ledger| ledger.candidates(&record.place)).unwrap_or_default();
+        let mut is_found = false;
+        for place in candidates {
+            let Some(qid) = self.walk_again(root_fid, fid, &place).await? else { continue };
+            if is_same(qid.unwrap_or(record.place.root.qid), record.qid) {
+                self.with_ledger(|ledger| ledger.found_at(fid, place));
+                is_found = true;
+                break;
+            }
+            self.clunk_temporary(fid).await?;
+        }
+        if !is_found {
+            return Ok(false);
+        }
+        if let Some(flags) = record.open {
+            let flags = flags & !(lopen::CREATE | lopen::EXCL | lopen::TRUNC);
+            match self.open(Tmessage::Tlopen { fid, flags }).await {
+                Ok((qid, _)) if is_same(qid, record.qid) => {}
+                Ok(_) | Err(Error::Errno(_)) => {
+                    self.clunk_temporary(fid).await?;
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.lock_again(fid, record).await?;
+        Ok(true)
+    }
+
+    /// Walks from a root to a place, and tells the qid there (`None` for the root itself); `None` if there is nothing,
+    /// or not to be had, and then the server does not know the fid.
+    async fn walk_again(&self, root_fid: u32, fid: u32, place: &Place) -> Result<Option<Option<Qid>>, Error> {
+        let (mut from, mut qid) = (root_fid, None);
+        let mut rest = place.names.as_slice();
+        loop {
+            let room = self.msize().min(self.ring.max_header()) as usize - 32; // both are at least 4,096
+            let mut length = 0;
+            let fits = |name: &&Rc<[u8]>| {
+                length += name.len() + 2;
+                length <= room
+            };
+            let count = rest.iter().take(ninering_wire::MAXWELEM).take_while(fits).count();
+            let (now, later) = rest.split_at(count);
+            let names = Names::collect(now.iter().map(|name| Str(name))).map_err(|_| Errno::EIO)?;
+            let walk = Tmessage::Twalk { fid: from, newfid: fid, names };
+            let walked = self.request(walk, Cleanup::Nothing, no_payload, super::requests::walked).await;
+            match walked {
+                Ok(qids) if qids.len() == count => qid = qids.last().copied().or(qid),
+                Ok(_) => {
+                    // Some servers have made the fid after all, and others say that they have not.
+                    self.clunk_temporary(fid).await?;
+                    return Ok(None);
+                }
+                Err(Error::Errno(_)) if from == root_fid => return Ok(None),
+                Err(Error::Errno(_)) => {
+                    self.clunk_temporary(fid).await?;
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
+            if later.is_empty() {
+                return Ok(Some(qid));
+            }
+            (from, rest) = (fid, later);
+        }
+    }
+
+    async fn lock_again(&self, fid: u32, record: &Record) -> Result<(), Error> {
+        for held in &record.locks {
+            let &super::ledger::Locking { kind, start, length, proc_id, ref client_id } = held;
+            let client_id = Str(client_id);
+            let message = Tmessage::Tlock { fid, kind, flags: 0, start, length, proc_id, client_id };
+            let status = self.request(message, Cleanup::Nothing, no_payload, |reply| match reply {
+                Rmessage::Rlock { status } => Some(status),
+                _ => None,
+            });
+            match status.await {
+                Ok(LockStatus::Success) => {}
+                Ok(_) | Err(Error::Errno(_)) if kind == LockType::Unlock => {}
+                Ok(_) | Err(Error::Errno(_)) => {
+                    self.with_ledger(|ledger| ledger.lose_locks(fid));
+                    self.count(|recovered| recovered.lost_locks += 1);
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Do these stand for one file?
+pub(super) fn is_same(a: Qid, b: Qid) -> bool {
+    (a.kind, a.path) == (b.kind, b.path)
+}
+
+/// Says, for as long as it lives, that a file is written to.
+pub(crate) struct Writing<'s, R: Ring> {
+    session: &'s Session<R>,
+    file: u64,
+    /// How many had begun to write when this was [looked at](Self::begin_alone).
+    begun: Cell<u64>,
+}
+
+impl<R: Ring> Session<R> {
+    /// Says that the fid's file is about to be written to; `None` where nobody needs to know.
+    pub(crate) fn begin_writing(&self, fid: u32) -> Option<Writing<'_, R>> {
+        if !self.recovers() {
+            return None;
+        }
+        let file = self.with_ledger(|ledger| ledger.begin_writing(fid)).flatten()?;
+        Some(Writing { session: self, file, begun: Cell::new(0) })
+    }
+}
+
+impl<R: Ring> Writing<'_, R> {
+    /// From now on it counts whether another operation of this session writes to the file.
+    pub(crate) fn begin_alone(&self) {
+        let (active, begun) = self.writers();
+        self.begun.set(if active == 1 { begun } else { 0 });
+    }
+
+    /// Has none?
+    pub(crate) fn was_alone(&self) -> bool {
+        self.writers() == (1, self.begun.get())
+    }
+
+    fn writers(&self) -> (u32, u64) {
+        self.session.with_ledger(|ledger| ledger.writers(self.file)).unwrap_or_default()
+    }
+}
+
+impl<R: Ring> Drop for Writing<'_, R> {
+    fn drop(&mut self) {
+        self.session.with_ledger(|ledger| ledger.end_writing(self.file));
+    }
+}

@@ -1,0 +1,340 @@
+//! A server that is killed, and started again, over and over: the program that uses its files does not notice, but for
+//! the time that it takes. No write that was acknowledged is missing or doubled, and no operation is done twice.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use ninering::{
+    listener::Address,
+    mount::{CacheMode, Error, Handle, Mount, MountOptions, OpenFlags},
+};
+use ninering_tests::{finish, ninering, program};
+use ninering_wire::Errno;
+
+/// How many operations are under way at a time.
+const WORKERS: u32 = 64;
+/// The server is killed so often at least.
+const KILLS: u32 = 12;
+
+/// A server that is killed at irregular intervals and started again.
+struct Mortal {
+    stop: Arc<AtomicBool>,
+    kills: Arc<AtomicU32>,
+    address: String,
+    thread: Option<thread::JoinHandle<()>>,
+    /// Where the socket is.
+    _scratch: tempfile::TempDir,
+}
+
+impl Mortal {
+    /// Serves `export`, and begins to be killed when it is reached for the first time.
+    fn serve(export: &Path) -> Self {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let socket = scratch.path().join("socket");
+        let address = format!("unix://{}", socket.display());
+        let (stop, kills) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let mut child = start(export, &address);
+        await_socket(&socket);
+        let thread = thread::spawn({
+            let (stop, kills, address, export) = (stop.clone(), kills.clone(), address.clone(), export.to_owned());
+            move || {
+                let mut random = 1;
+                while !stop.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(100 + next(&mut random) % 900));
+                    child.kill().expect("to kill the server");
+                    child.wait().expect("its end");
+                    kills.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(next(&mut random) % 200));
+                    child = start(&export, &address);
+                }
+                await_socket(&socket);
+                child.kill().expect("to kill the server");
+                child.wait().expect("its end");
+            }
+        });
+        Self { stop, kills, address, thread: Some(thread), _scratch: scratch }
+    }
+
+    fn kills(&self) -> u32 {
+        self.kills.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || thread::panicking(), "the server cannot be started again");
+        }
+    }
+}
+
+fn start(export: &Path, address: &str) -> Child {
+    let source = format!("dir:{}", export.display());
+    let mut command = ninering();
+    command.args(["serve", &source, "--listen", address]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a server")
+}
+
+fn await_socket(socket: &Path) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while std::os::unix::net::UnixStream::connect(socket).is_err() {
+        assert!(Instant::now() < end, "nobody listens");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Numbers without a pattern (xorshift).
+fn next(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
+/// What should be in a worker's directory, by name; `None` for a directory.
+type Model = BTreeMap<String, Option<Vec<u8>>>;
+
+/// A worker: does operations in a directory of its own, and knows what must be there.
+struct Worker {
+    directory: Handle,
+    model: Model,
+    random: u64,
+    /// Files that stay open from one step to the next.
+    open: Vec<(String, Handle, Handle)>,
+    made: u32,
+}
+
+impl Worker {
+    async fn begin(mount: &Mount, number: u32) -> Self {
+        let name = format!("worker{number}");
+        mount.root().make_directory(&name, 0o755).await.expect("a directory");
+        let directory = mount.root().open_at(&name, OpenFlags::DIRECTORY | OpenFlags::READ, 0).await.expect("it");
+        Self { directory, model: Model::new(), random: u64::from(number) + 1, open: Vec::new(), made: 0 }
+    }
+
+    fn fresh(&mut self) -> String {
+        self.made += 1;
+        format!("name{}", self.made)
+    }
+
+    /// Some name of those that are there.
+    fn some(&mut self, is_file: bool) -> Option<String> {
+        let is_open = |name: &str| self.open.iter().any(|(open, ..)| open == name);
+        let names: Vec<&String> = self
+            .model
+            .iter()
+            .filter(|(name, content)| content.is_some() == is_file && !is_open(name))
+            .map(|(name, _)| name)
+            .collect();
+        let count = names.len() as u64;
+        (count > 0).then(|| names[(next(&mut self.random) % count) as usize].clone())
+    }
+
+    fn bytes(&mut self) -> Vec<u8> {
+        let length = 1 + next(&mut self.random) % 20_000;
+        let byte = next(&mut self.random) as u8;
+        (0..length).map(|index| byte.wrapping_add(index as u8)).collect()
+    }
+
+    async fn step(&mut self) -> Result<(), Error> {
+        match next(&mut self.random) % 12 {
+            0 | 1 if self.open.len() < 4 => {
+                let name = self.fresh();
+                let flags = OpenFlags::READ | OpenFlags::WRITE | OpenFlags::CREATE;
+                let file = self.directory.open_at(&name, flags, 0o644).await?;
+                let appending = self.directory.open_at(&name, OpenFlags::WRITE | OpenFlags::APPEND, 0).await?;
+                self.model.insert(name.clone(), Some(Vec::new()));
+                self.open.push((name, file, appending));
+            }
+            2..=5 if !self.open.is_empty() => self.write().await?,
+            6 if !self.open.is_empty() => {
+                let (name, file, _) = &self.open[0];
+                let expected = self.model[name].as_ref().expect("a file");
+                assert_eq!(file.stat().await?.size, expected.len() as u64, "{name}");
+                file.sync(false).await?;
+                self.open.remove(0);
+            }
+            7 => {
+                let name = self.fresh();
+                self.directory.make_directory(&name, 0o755).await?;
+                self.model.insert(name, None);
+            }
+            8 => {
+                if let Some(name) = self.some(false) {
+                    self.directory.remove_directory(&name).await?;
+                    self.model.remove(&name);
+                }
+            }
+            9 => {
+                if let Some(name) = self.some(true) {
+                    self.directory.unlink(&name).await?;
+                    self.model.remove(&name);
+                }
+            }
+            10 => {
+                // Open files are renamed too.
+                let name = self.model.keys().nth(next(&mut self.random) as usize % self.model.len().max(1)).cloned();
+                if let Some(name) = name {
+                    let new = self.fresh();
+                    self.directory.rename(&name, &self.directory, &new).await?;
+                    let content = self.model.remove(&name).expect("it is there");
+                    self.model.insert(new.clone(), content);
+                    for (open, ..) in self.open.iter_mut().filter(|(open, ..)| *open == name) {
+                        open.clone_from(&new);
+                    }
+                }
+            }
+            _ => self.list().await?,
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self) -> Result<(), Error> {
+        let bytes = self.bytes();
+        let appends = next(&mut self.random) % 2 == 0;
+        let (name, file, appending) = &self.open[(next(&mut self.random) % self.open.len() as u64) as usize];
+        let content = self.model.get_mut(name).and_then(Option::as_mut).expect("a file");
+        let offset = if appends { content.len() } else { next(&mut self.random) as usize % (content.len() + 1) };
+        let buffer = file.mount().buffer(bytes.len()).await?;
+        buffer.write(0, &bytes);
+        let file = if appends { appending } else { file };
+        let written = file.write_at(offset as u64, buffer).await.0?;
+        assert_eq!(written, bytes.len());
+        content.resize(content.len().max(offset + written), 0);
+        content[offset..offset + written].copy_from_slice(&bytes);
+        let (expected, name) = (content.clone(), name.clone());
+        let reader = self.directory.open_at(&name, OpenFlags::READ, 0).await?;
+        let buffer = reader.mount().buffer(expected.len()).await?;
+        let asked = buffer.len();
+        let read = reader.read_at(0, buffer).await?.into_bytes();
+        assert!(read[..] == expected[..asked], "{name} has other contents than were written");
+        Ok(())
+    }
+
+    async fn list(&mut self) -> Result<(), Error> {
+        let (mut names, mut offset) = (Vec::new(), 0);
+        loop {
+            let read = self.directory.read_directory(offset).await?;
+            if read.end {
+                break;
+            }
+            offset = read.entries.last().expect("some entry").offset;
+            names.extend(read.entries.into_iter().map(|entry| String::from_utf8(entry.name).expect("a name")));
+        }
+        names.sort();
+        assert_eq!(names, self.model.keys().cloned().collect::<Vec<_>>());
+        Ok(())
+    }
+}
+
+/// What is in a directory of this machine.
+fn found(directory: &Path) -> Model {
+    let entries = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry"));
+    let content = |path: PathBuf| if path.is_dir() { None } else { Some(fs::read(path).expect("a file")) };
+    entries.map(|entry| (entry.file_name().into_string().expect("a name"), content(entry.path()))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_workers_do_not_notice_that_the_server_is_killed() {
+    let export = tempfile::tempdir().expect("a directory");
+    let server = Mortal::serve(export.path());
+    let address: Address = server.address.parse().expect("an address");
+    let mount = loop {
+        // What was written is the server's when the write returns.
+        let options = MountOptions { cache: Some(CacheMode::None), ..MountOptions::default() };
+        match Mount::remote(address.clone(), options).await {
+            Ok(mount) => break mount,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|number| {
+            let (mount, stop) = (mount.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut worker = Worker::begin(&mount, number).await;
+                let mut steps = 0_u64;
+                while !stop.load(Ordering::Relaxed) {
+                    steps += 1;
+                    if let Err(error) = worker.step().await {
+                        panic!("worker {number}, step {steps}: {error}");
+                    }
+                }
+                (worker.model, steps)
+            })
+        })
+        .collect();
+    while server.kills() < KILLS && !workers.iter().any(tokio::task::JoinHandle::is_finished) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut total = 0;
+    for (number, worker) in workers.into_iter().enumerate() {
+        let (model, steps) = worker.await.expect("a worker");
+        total += steps;
+        assert!(found(&export.path().join(format!("worker{number}"))) == model, "worker {number} finds other files");
+    }
+    let recovery = mount.statistics().recovery;
+    eprintln!("{} kills, {total} steps, {recovery:?}", server.kills());
+    assert!(recovery.reconnects > 0 && recovery.resent > 0, "{recovery:?}");
+    assert_eq!((recovery.stale_fids, recovery.doubtful), (0, 0), "{recovery:?}");
+}
+
+#[test]
+fn a_program_does_not_notice_that_the_server_is_killed() {
+    let export = tempfile::tempdir().expect("a directory");
+    let server = Mortal::serve(export.path());
+    let mut runs = 0;
+    while server.kills() < KILLS {
+        let directory = format!("run{runs}");
+        fs::create_dir(export.path().join(&directory)).expect("a directory");
+        let mount = format!("/data={}", server.address);
+        let mut command: Command = ninering();
+        command.args(["run", "--mount", &mount]).arg(program("fsprobe.wasm"));
+        let ended = finish(command.args(["tree", &format!("/data/{directory}"), "300"]));
+        // There must be a server when the mount is made.
+        if !ended.stderr.contains("cannot be mounted") {
+            ended.success();
+            runs += 1;
+        } else {
+            fs::remove_dir(export.path().join(&directory)).expect("an empty directory");
+        }
+    }
+    assert!(runs > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_come_back_is_an_error_after_the_time_that_was_set() {
+    let export = tempfile::tempdir().expect("a directory");
+    fs::write(export.path().join("file"), "x").expect("a file");
+    let scratch = tempfile::tempdir().expect("a directory");
+    let socket = scratch.path().join("socket");
+    let address = format!("unix://{}", socket.display());
+    for recovery in [Duration::ZERO, Duration::from_millis(300)] {
+        let mut child = start(export.path(), &address);
+        await_socket(&socket);
+        let options = MountOptions { recovery, ..MountOptions::default() };
+        let mount = Mount::remote(address.parse().expect("an address"), options).await.expect("a mount");
+        mount.root().stat_at("file", true).await.expect("the file");
+        child.kill().expect("to kill the server");
+        child.wait().expect("its end");
+        match mount.root().stat_at("file", true).await {
+            Err(Error::Broken(reason)) if recovery.is_zero() => assert!(reason.contains("server"), "{reason}"),
+            Err(Error::Broken(reason)) => assert!(reason.contains("no new connection within 300ms"), "{reason}"),
+            other => panic!("without a server: {other:?}"),
+        }
+        assert_eq!(mount.root().stat_at("file", true).await.map(drop).map_err(|error| error.errno()), Err(Errno::EIO));
+    }
+}
