@@ -88,6 +88,11 @@ impl Handle {
         self.qid
     }
 
+    /// Does every write go to the end?
+    pub(super) fn appends(&self) -> bool {
+        self.appends
+    }
+
     /// Is it a directory?
     pub fn is_directory(&self) -> bool {
         QidType(self.qid.kind).is_dir()

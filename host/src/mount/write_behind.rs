@@ -228,6 +228,10 @@ impl Writer {
             // Where an error struck behind a part that was written, asking for the rest tells which it is.
             // It was accepted, so it is written even if nobody waits for that any more.
             let (written, buffers) = self.handle.write_from(offset, MemoryKind::Application, [buffer].into()).await;
+            // However it ended: the cache does not know what of it is on the server.
+            if let Some(cache) = self.handle.mount().content_cache() {
+                cache.written_past(self.handle.qid().path, self.handle.appends());
+            }
             let (written, buffer) = (written?, buffers.into_iter().next());
             if written == 0 {
                 return Err(Errno::EIO.into());
