@@ -42,7 +42,7 @@ test: programs
 	@scripts/setup --test
 	$(CARGO) test -p ninering-wire -p ninering-iter -p ninering-client
 	$(CARGO) build --release -p ninering
-	$(CARGO) test --release -p ninering -p ninering-ordering -p ninering-hostile -p ninering-tests -p index -p fsprobe
+	$(CARGO) test --release -p ninering -p ninering-ordering -p ninering-hostile -p ninering-hostile-server -p ninering-tests -p index -p fsprobe
 
 # A server alone serves as well, and is built in a minute.
 conformance:

@@ -351,6 +351,7 @@ impl Player {
         match error {
             Some(Error::Errno(errno)) => assert!((1..4096).contains(&errno.0), "no error number: {errno:?}"),
             Some(Error::Broken(reason)) => assert!(is_broken && !reason.is_empty()),
+            Some(Error::InDoubt) => panic!("no connection was lost"),
             None => {}
         }
         let Some(transfer) = &begun.transfer else { return };
