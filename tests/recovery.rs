@@ -203,7 +203,7 @@ impl Worker {
 
     async fn write(&mut self) -> Result<(), Error> {
         let bytes = self.bytes();
-        let appends = next(&mut self.random) % 2 == 0;
+        let appends = next(&mut self.random).is_multiple_of(2);
         let (name, file, appending) = &self.open[(next(&mut self.random) % self.open.len() as u64) as usize];
         let content = self.model.get_mut(name).and_then(Option::as_mut).expect("a file");
         let offset = if appends { content.len() } else { next(&mut self.random) as usize % (content.len() + 1) };

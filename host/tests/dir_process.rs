@@ -37,7 +37,7 @@ fn no_descriptor_is_left_open() {
         contents(&node).unwrap();
         node.set_attributes(&change(ninering_wire::setattr::SIZE)).unwrap();
         node.statfs().unwrap();
-        walk(&export.root, "a/b/c").unwrap().parent().unwrap();
+        walk(&export.root, "a/b/c").unwrap().parent().unwrap().unwrap();
         names(&*export.root.open(lopen::RDONLY).unwrap());
         export.root.make_directory(name("directory"), 0o777, 0).unwrap();
         export.root.unlink(name("directory"), true).unwrap();

@@ -3,7 +3,11 @@
 
 mod common;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+    time::Duration,
+};
 
 use common::serving::Serving;
 use ninering::{
@@ -143,9 +147,9 @@ async fn check(mounts: &[Mount], steps: &[Step], truth: &Mount) {
     let mut opened: Vec<Opened> =
         mounts.iter().map(|_| Opened { files: HashMap::new(), appenders: HashMap::new() }).collect();
     for (number, (mount, file, slot, operation)) in steps.iter().enumerate() {
-        for other in 0..mounts.len() {
+        for (other, opened) in opened.iter_mut().enumerate() {
             if other != *mount {
-                opened[other].leave(*file).await;
+                opened.leave(*file).await;
             }
         }
         let name = format!("file-{file}");
@@ -161,11 +165,10 @@ async fn check(mounts: &[Mount], steps: &[Step], truth: &Mount) {
             opened.leave(*file).await;
             continue;
         }
-        if !opened.files.contains_key(&(*file, *slot)) {
-            let writer = open(mount, &name, OpenFlags::empty()).await;
-            opened.files.insert((*file, *slot), (writer, 0));
-        }
-        let (writer, position) = opened.files.get_mut(&(*file, *slot)).expect("it is open");
+        let (writer, position) = match opened.files.entry((*file, *slot)) {
+            Entry::Occupied(opened) => opened.into_mut(),
+            Entry::Vacant(place) => place.insert((open(mount, &name, OpenFlags::empty()).await, 0)),
+        };
         match operation {
             Operation::Read { offset, size } => {
                 let expected = contents.get(*offset as usize..).unwrap_or_default();

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use arbitrary::{Arbitrary, Unstructured};
-use ninering_hostile::{Conversation, Input, Served, Trace, in_process, on_a_ring, over_socket};
+use ninering_hostile::{Conversation, Input, Served, in_process, on_a_ring, over_socket};
 
 /// Plays each file of a directory below `tests/fuzz`, and tells how many there are.
 fn replay<I: for<'a> Arbitrary<'a>>(directory: &str, play: impl Fn(&I)) -> usize {

@@ -39,8 +39,11 @@ struct State {
     /// There is no connection.
     is_cut: Cell<bool>,
     /// What tells apart two clients that write the same.
-    on_cut: RefCell<Option<Box<dyn FnMut(&mut Server)>>>,
+    on_cut: RefCell<Option<OnCut>>,
 }
+
+/// What is done to the server when the connection is cut.
+type OnCut = Box<dyn FnMut(&mut Server)>;
 
 /// When the server is killed.
 #[derive(Clone, Copy, Debug)]
