@@ -44,6 +44,15 @@ macro_rules! lock_behaviours {
                 super::$behaviour(&super::Export::called(backend, directory));
             })*
         }
+
+        #[cfg(feature = "mount")]
+        mod relay {
+            $(#[test]
+            fn $behaviour() {
+                let (relay, guard) = super::common::relayed::relayed(super::MemBackend::default());
+                super::$behaviour(&super::Export::called(relay, guard));
+            })*
+        }
     };
 }
 
@@ -63,7 +72,6 @@ lock_behaviours! {
     what_cannot_be_locked
     a_file_is_locked_by_all_its_names
     locks_live_on_after_unlink
-    locks_are_limited
 }
 
 fn directory() -> (DirBackend, tempfile::TempDir) {
@@ -336,6 +344,14 @@ fn locks_live_on_after_unlink(export: &Export) {
     assert_eq!(other.getlock(1, its, Exclusive, WHOLE).unwrap().2.1, 1);
     one.clunk(file).unwrap();
     assert_eq!(other.lock(its, Exclusive, (0, 1)).unwrap(), Success);
+}
+
+/// Those of a relay's clients are all of one session of the server that it relays, whose limit they share.
+#[test]
+fn locks_are_limited_in_memory_and_in_a_directory() {
+    locks_are_limited(&Export::called(MemBackend::default(), ()));
+    let (backend, directory) = directory();
+    locks_are_limited(&Export::called(backend, directory));
 }
 
 fn locks_are_limited(export: &Export) {

@@ -29,6 +29,15 @@ macro_rules! xattr_behaviours {
                 }
             })*
         }
+
+        #[cfg(feature = "mount")]
+        mod relay {
+            $(#[test]
+            fn $behaviour() {
+                let (relay, guard) = super::common::relayed::relayed(super::MemBackend::default());
+                super::$behaviour(&mut super::Export::called(relay, guard).client());
+            })*
+        }
     };
 }
 

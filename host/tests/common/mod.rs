@@ -6,6 +6,8 @@ pub mod behaviours;
 pub mod gated;
 pub mod legacy;
 pub mod raw;
+#[cfg(feature = "mount")]
+pub mod relayed;
 pub mod serving;
 
 use std::{

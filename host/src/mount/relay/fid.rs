@@ -8,7 +8,7 @@ use super::{
     super::{
         Buffer,
         component::{
-            client::{RMessage, TAttach, TMessage, TWalk},
+            client::{RMessage, TAttach, TMessage, TWalk, TXattrwalk},
             memory::Extent,
         },
     },
@@ -79,6 +79,17 @@ impl Fid {
         reserved.make(message, |reply| match reply {
             // Without its qid, the name was not walked, and the fid was not made.
             RMessage::Qids(qids) => qids.first().map(|&qid| qid_of(qid)).ok_or(Errno::ENOENT),
+            _ => Err(Errno::EIO),
+        })
+    }
+
+    /// A fid for the value of the extended attribute `name`, or with an empty name for the list of names; and its size in
+    /// bytes.
+    pub(super) fn walk_to_xattr(&self, name: &[u8]) -> Result<(Self, u64), Errno> {
+        let reserved = Reserved::begin(&self.upstream, self.incarnation)?;
+        let message = TXattrwalk { fid: self.number, newfid: reserved.number, name: name.to_vec() };
+        reserved.make(TMessage::Xattrwalk(message), |reply| match reply {
+            RMessage::Size(size) => Ok(size),
             _ => Err(Errno::EIO),
         })
     }

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use ninering_wire::{Errno, SetAttributes, setattr};
+use ninering_wire::{Errno, Qid, SetAttributes, setattr};
 
 use super::{
     super::component::client::{RMessage, TFsync, TIo, TMessage, TReaddir},
+    Filesystem,
     attributes::qid_of,
     fid::Fid,
+    lock::LockOwner,
     node::{RelayNode, set_attributes},
 };
 use crate::{
-    backend::{Entry, OpenFile, OpenRef},
+    backend::{Entry, FileLocks, OpenFile, OpenRef},
     payload::Payload,
 };
 
@@ -21,6 +23,11 @@ const DIRECTORY_BYTES: u32 = 32 << 10;
 /// An open file or directory.
 pub(super) struct RelayFile {
     pub(super) fid: Arc<Fid>,
+    /// One of the same file that is not open, but where there was none to be had.
+    pub(super) unopened: Arc<Fid>,
+    pub(super) qid: Qid,
+    pub(super) filesystem: Arc<Filesystem>,
+    pub(super) owner: LockOwner,
     /// Bytes that one request of this file's carries at the most.
     request_max: usize,
     /// Does the server say so?
@@ -32,11 +39,22 @@ impl RelayFile {
         Self::of(Arc::new(fid), iounit, node)
     }
 
-    pub(super) fn of(fid: Arc<Fid>, iounit: u32, _node: &RelayNode) -> OpenRef {
+    pub(super) fn of(fid: Arc<Fid>, iounit: u32, node: &RelayNode) -> OpenRef {
+        let (unopened, filesystem) = (Arc::clone(&node.fid), Arc::clone(&node.filesystem));
+        Self::new(fid, iounit, unopened, node.qid, filesystem)
+    }
+
+    /// The same file, opened once more.
+    pub(super) fn again(&self, fid: Fid, iounit: u32) -> OpenRef {
+        let (unopened, filesystem) = (Arc::clone(&self.unopened), Arc::clone(&self.filesystem));
+        Self::new(Arc::new(fid), iounit, unopened, self.qid, filesystem)
+    }
+
+    fn new(fid: Arc<Fid>, iounit: u32, unopened: Arc<Fid>, qid: Qid, filesystem: Arc<Filesystem>) -> OpenRef {
         let payload_max = fid.upstream.payload_max();
         let is_limited = (1..payload_max).contains(&(iounit as usize));
         let request_max = if is_limited { iounit as usize } else { payload_max };
-        Arc::new(Self { fid, request_max, is_limited })
+        Arc::new(Self { fid, unopened, qid, filesystem, owner: LockOwner::new(), request_max, is_limited })
     }
 }
 
@@ -111,6 +129,10 @@ impl OpenFile for RelayFile {
                 return Ok(());
             }
         }
+    }
+
+    fn locks(&self) -> Result<&dyn FileLocks, Errno> {
+        Ok(self)
     }
 
     fn sync(&self, data_only: bool) -> Result<(), Errno> {

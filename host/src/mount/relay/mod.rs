@@ -3,16 +3,17 @@
 //! A [`Relay`] is a [`Mount`] of its own, whose session with the remote server all of the relay's clients share. Their fids
 //! are fids of that session (`fid`), their requests become requests in it, by the sandboxed client: a remote server that
 //! breaks it breaks this mount, and no other export. `upstream` is how requests are made and waited for, `node` and `file`
-//! what can be done with files, `attributes` what is told of them.
+//! what can be done with files, `lock` their locks, `attributes` what is told of them.
 //!
 //! Who attaches to the relay is attached there, by the same name and number; it is the remote server that checks
 //! permissions. It believes the relay as it would any client.
 //!
-//! What it does not do: byte-range locks, extended attributes, and making special files (`EOPNOTSUPP`).
+//! All its clients share one session there, and with it that server's limits of fids and of locks.
 
 mod attributes;
 mod fid;
 mod file;
+mod lock;
 mod node;
 mod upstream;
 

@@ -5,18 +5,19 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use ninering_wire::{AT_REMOVEDIR, Attributes, Errno, Name, Qid, SetAttributes, Statfs};
+use ninering_wire::{AT_REMOVEDIR, Attributes, Errno, Name, Qid, SetAttributes, Statfs, xattr};
 
 use super::{
     super::component::client::{
-        RMessage, TLcreate, TLink, TLopen, TMessage, TMkdir, TRename, TRenameat, TSetattr, TSymlink, TUnlinkat,
+        RMessage, TIo, TLcreate, TLink, TLopen, TMessage, TMkdir, TMknod, TRename, TRenameat, TSetattr, TSymlink,
+        TUnlinkat, TXattrcreate,
     },
     Filesystem,
     attributes::{self, qid_of},
     fid::Fid,
     file::RelayFile,
 };
-use crate::backend::{Node, NodeRef, OpenRef};
+use crate::backend::{Node, NodeRef, OpenRef, XattrName};
 
 /// A remote file.
 pub(super) struct RelayNode {
@@ -39,6 +40,26 @@ impl RelayNode {
     fn walk(&self, name: &[u8]) -> Result<NodeRef, Errno> {
         let (fid, qid) = self.fid.walk(name)?;
         Ok(Self::shared(fid, qid, Arc::clone(&self.filesystem)))
+    }
+
+    /// The value of an extended attribute, or the list of their names.
+    fn read_xattr(&self, name: &[u8], limit: usize) -> Result<Vec<u8>, Errno> {
+        let (fid, size) = self.fid.walk_to_xattr(name)?;
+        let size = usize::try_from(size).ok().filter(|&size| size <= limit).ok_or(Errno::E2BIG)?;
+        let mut value = vec![0; size];
+        let mut done = 0;
+        while done < size {
+            let buffer = fid.upstream.buffer(size - done)?;
+            let (number, offset) = (fid.number(), done as u64);
+            let (count, buffer) =
+                fid.transfer(buffer, |buffers| TMessage::Read(TIo { fid: number, offset, buffers }))?;
+            if count == 0 {
+                return Err(Errno::EIO);
+            }
+            buffer.read(0, &mut value[done..done + count]);
+            done += count;
+        }
+        Ok(value)
     }
 
     /// Makes a file, by a request that is answered by its qid.
@@ -113,6 +134,11 @@ impl Node for RelayNode {
         self.make(TMessage::Symlink(TSymlink { fid: self.fid.number(), name, target, gid }))
     }
 
+    fn make_node(&self, name: Name<'_>, mode: u32, device: (u32, u32), gid: u32) -> Result<Qid, Errno> {
+        let (fid, name, (major, minor)) = (self.fid.number(), name.to_vec(), device);
+        self.make(TMessage::Mknod(TMknod { fid, name, mode, major, minor, gid }))
+    }
+
     fn read_link(&self) -> Result<Vec<u8>, Errno> {
         match self.fid.call(TMessage::Readlink(self.fid.number()))? {
             RMessage::Target(target) => Ok(target),
@@ -165,6 +191,38 @@ impl Node for RelayNode {
 
     fn remove_itself(&self) -> Option<Result<(), Errno>> {
         Some(self.fid.duplicate().and_then(|fid| fid.end(TMessage::Remove)))
+    }
+
+    fn xattr(&self, name: XattrName<'_>) -> Result<Vec<u8>, Errno> {
+        self.read_xattr(&name, xattr::SIZE_MAX)
+    }
+
+    fn list_xattrs(&self) -> Result<Vec<u8>, Errno> {
+        self.read_xattr(b"", xattr::LIST_MAX)
+    }
+
+    fn set_xattr(&self, name: XattrName<'_>, value: &[u8], flags: u32) -> Result<(), Errno> {
+        let fid = self.fid.duplicate()?;
+        let message = TXattrcreate { fid: fid.number(), name: name.to_vec(), size: value.len() as u64, flags };
+        fid.do_(TMessage::Xattrcreate(message))?;
+        let mut done = 0;
+        while done < value.len() {
+            let buffer = fid.upstream.buffer((value.len() - done).min(fid.upstream.payload_max()))?;
+            let asked = buffer.write(0, &value[done..]);
+            let (number, offset) = (fid.number(), done as u64);
+            let (count, _) = fid.transfer(buffer, |buffers| TMessage::Write(TIo { fid: number, offset, buffers }))?;
+            if count < asked {
+                // It is clunked with fewer bytes than were announced, and leaves the attribute alone.
+                return Err(Errno::ENOSPC);
+            }
+            done += count;
+        }
+        fid.end(TMessage::Clunk)
+    }
+
+    /// As Linux's client does it: none in place of one that is there.
+    fn remove_xattr(&self, name: XattrName<'_>) -> Result<(), Errno> {
+        self.set_xattr(name, b"", xattr::REPLACE)
     }
 
     fn statfs(&self) -> Result<Statfs, Errno> {
