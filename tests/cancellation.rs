@@ -13,7 +13,7 @@ use std::{
 
 use ninering::{
     listener::Address,
-    mount::{Authenticate, AuthenticationError, Conversation, Error, Mount, MountOptions, OpenFlags},
+    mount::{Authenticate, AuthenticationError, CacheMode, Conversation, Error, Mount, MountOptions, OpenFlags},
 };
 use ninering_wire::{Attributes, Errno, Frame, Qid, QidType, Qids, Rmessage, Tmessage, mode};
 use tokio::sync::mpsc;
@@ -134,8 +134,14 @@ fn send(stream: &mut TcpStream, tag: u16, message: &Rmessage<'_>, payload: &[u8]
     let _ = stream.write_all(&bytes);
 }
 
+/// Each operation is the requests that it needs, and no more.
 fn options() -> MountOptions {
-    MountOptions { timeout: Duration::from_secs(60), region_size: 1 << 20, ..MountOptions::default() }
+    MountOptions {
+        timeout: Duration::from_secs(60),
+        region_size: 1 << 20,
+        cache: Some(CacheMode::None),
+        ..MountOptions::default()
+    }
 }
 
 /// Begins an operation, and drops it when the server has its first request.

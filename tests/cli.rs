@@ -240,5 +240,5 @@ fn a_listener_that_cannot_be_is_named() {
     mistake(&["serve", "mem:", "--listen", "tcp://192.0.2.1:1"], "cannot listen on tcp://192.0.2.1:1");
     mistake(&["serve", "mem:", "--listen", "5640"], "5640");
     mistake(&["serve", "mem:"], "--listen");
-    mistake(&["serve", "tcp://127.0.0.1:1", "--listen", "tcp://127.0.0.1:0"], "takes dir:PATH or mem:");
+    mistake(&["serve", "tcp://127.0.0.1:1", "--listen", "tcp://127.0.0.1:0"], "tcp://127.0.0.1:1 cannot be relayed");
 }

@@ -36,7 +36,7 @@ pub enum Kind {
     Discard,
 }
 
-/// Where an iter is, to come [back](IovIter::restore) to.
+/// Where an iter is, to come [back](crate::IovIter::restore) to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IterState {
     /// Bytes before the position.

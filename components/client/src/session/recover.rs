@@ -51,7 +51,7 @@ pub struct Recovered {
 
 impl<R: Ring> Session<R> {
     /// From now on the loss of the connection does not end the session: it is to be followed by
-    /// [`Session::reconnect`]. To be called before anything is sent.
+    /// `Session::reconnect`. To be called before anything is sent.
     pub fn set_recovers(&self) {
         self.recovers.set(true);
         self.state.borrow_mut().ledger = Some(Box::default());

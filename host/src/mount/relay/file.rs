@@ -41,16 +41,16 @@ impl RelayFile {
 
     pub(super) fn of(fid: Arc<Fid>, iounit: u32, node: &RelayNode) -> OpenRef {
         let (unopened, filesystem) = (Arc::clone(&node.fid), Arc::clone(&node.filesystem));
-        Self::new(fid, iounit, unopened, node.qid, filesystem)
+        Self::opened(fid, iounit, unopened, node.qid, filesystem)
     }
 
     /// The same file, opened once more.
     pub(super) fn again(&self, fid: Fid, iounit: u32) -> OpenRef {
         let (unopened, filesystem) = (Arc::clone(&self.unopened), Arc::clone(&self.filesystem));
-        Self::new(Arc::new(fid), iounit, unopened, self.qid, filesystem)
+        Self::opened(Arc::new(fid), iounit, unopened, self.qid, filesystem)
     }
 
-    fn new(fid: Arc<Fid>, iounit: u32, unopened: Arc<Fid>, qid: Qid, filesystem: Arc<Filesystem>) -> OpenRef {
+    fn opened(fid: Arc<Fid>, iounit: u32, unopened: Arc<Fid>, qid: Qid, filesystem: Arc<Filesystem>) -> OpenRef {
         let payload_max = fid.upstream.payload_max();
         let is_limited = (1..payload_max).contains(&(iounit as usize));
         let request_max = if is_limited { iounit as usize } else { payload_max };
