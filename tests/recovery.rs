@@ -80,6 +80,16 @@ impl Drop for Mortal {
     }
 }
 
+/// Who runs the tests may do what they do; by default nobody in particular attaches.
+fn options() -> MountOptions {
+    // What was written is the server's when the write returns, and all is asked for.
+    MountOptions {
+        cache: Some(CacheMode::None),
+        uid: Some(rustix::process::geteuid().as_raw()),
+        ..MountOptions::default()
+    }
+}
+
 fn start(export: &Path, address: &str) -> Child {
     let source = format!("dir:{}", export.display());
     let mut command = ninering();
@@ -227,11 +237,11 @@ impl Worker {
         let (mut names, mut offset) = (Vec::new(), 0);
         loop {
             let read = self.directory.read_directory(offset).await?;
+            offset = read.entries.last().map_or(offset, |entry| entry.offset);
+            names.extend(read.entries.into_iter().map(|entry| String::from_utf8(entry.name).expect("a name")));
             if read.end {
                 break;
             }
-            offset = read.entries.last().expect("some entry").offset;
-            names.extend(read.entries.into_iter().map(|entry| String::from_utf8(entry.name).expect("a name")));
         }
         names.sort();
         assert_eq!(names, self.model.keys().cloned().collect::<Vec<_>>());
@@ -252,8 +262,7 @@ async fn sixty_four_workers_do_not_notice_that_the_server_is_killed() {
     let server = Mortal::serve(export.path());
     let address: Address = server.address.parse().expect("an address");
     let mount = loop {
-        // What was written is the server's when the write returns.
-        let options = MountOptions { cache: Some(CacheMode::None), ..MountOptions::default() };
+        let options = options();
         match Mount::remote(address.clone(), options).await {
             Ok(mount) => break mount,
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -325,7 +334,7 @@ async fn a_server_that_does_not_come_back_is_an_error_after_the_time_that_was_se
     for recovery in [Duration::ZERO, Duration::from_millis(300)] {
         let mut child = start(export.path(), &address);
         await_socket(&socket);
-        let options = MountOptions { recovery, ..MountOptions::default() };
+        let options = MountOptions { recovery, ..options() };
         let mount = Mount::remote(address.parse().expect("an address"), options).await.expect("a mount");
         mount.root().stat_at("file", true).await.expect("the file");
         child.kill().expect("to kill the server");

@@ -85,7 +85,7 @@ impl<R: Ring> Mount<R> {
     /// Goes on at another connection, when the device of the lost one has returned all that it had and another one has
     /// taken its place. Yields nothing. An error says that it can be tried again, with yet another connection.
     pub fn reconnect(&self) -> Outcome<Value> {
-        self.run(async move |vfs| vfs.reconnect().await)
+        self.begin(async move |vfs| vfs.reconnect().await)
     }
 
     /// Begins one of the filesystem calls: `run(async move |vfs| vfs.stat(node).await)`.
@@ -93,6 +93,11 @@ impl<R: Ring> Mount<R> {
         if self.session.is_immediate() {
             return Outcome::Complete(self.executor.run(operation(&self.vfs)));
         }
+        let session = self.session.clone();
+        self.begin(async move |vfs| session.count_doubtful(operation(vfs).await))
+    }
+
+    fn begin(&self, operation: impl AsyncFnOnce(&Vfs<R>) -> Result<Value, Error> + 'static) -> Outcome<Value> {
         let vfs = self.vfs.clone();
         match self.executor.submit(async move { Output::Vfs(operation(&vfs).await) }) {
             Ok(Output::Vfs(result)) => Outcome::Complete(result),
@@ -107,7 +112,10 @@ impl<R: Ring> Mount<R> {
             return Outcome::Complete(self.executor.run(client::call(&self.session, request)));
         }
         let session = self.session.clone();
-        match self.executor.submit(async move { Output::Client(client::call(&session, request).await) }) {
+        match self
+            .executor
+            .submit(async move { Output::Client(session.count_doubtful(client::call(&session, request).await)) })
+        {
             Ok(Output::Client(result)) => Outcome::Complete(result),
             Ok(Output::Vfs(_)) => unreachable!("the operation yields the other kind"),
             Err(task) => Outcome::Pending(task),

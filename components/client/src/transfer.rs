@@ -131,7 +131,7 @@ impl<R: Ring> Session<R> {
                 done += came;
             }
             if !self.revert(io, sent - done) {
-                return Err(self.give_up());
+                return Err(Error::InDoubt);
             }
             sent = done;
             if sent == bytes {
@@ -159,7 +159,7 @@ impl<R: Ring> Session<R> {
         let now = self.getattr(fid).await?.size;
         match now.checked_sub(size) {
             Some(came) if came <= bytes && writing.is_some_and(Writing::was_alone) => Ok(came),
-            _ => Err(self.give_up()),
+            _ => Err(Error::InDoubt),
         }
     }
 

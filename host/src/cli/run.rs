@@ -231,7 +231,7 @@ fn report(argument: &MountArgument, mount: &Mount) -> String {
         ("connections that took a lost one's place", recovery.reconnects),
         ("requests sent again", recovery.resent),
         ("requests found to have been done", recovery.settled),
-        ("requests given up, not known whether done", recovery.doubtful),
+        ("operations given up, not known whether done", recovery.doubtful),
         ("open files that are gone", recovery.stale_fids),
         ("open files that have lost their locks", recovery.lost_locks),
     ];

@@ -36,7 +36,7 @@ pub struct RecoveryStatistics {
     pub resent: u64,
     /// Requests of unknown fate of which it was found out that they had been done.
     pub settled: u64,
-    /// Requests of unknown fate that were given up with an error (`EIO`).
+    /// Operations that were given up with an error (`EIO`), for nobody knows what came of them.
     pub doubtful: u64,
     /// Files that were open and cannot be found any more (`ESTALE`).
     pub stale_fids: u64,

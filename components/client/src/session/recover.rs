@@ -41,7 +41,7 @@ pub struct Recovered {
     pub resent: u64,
     /// Requests of unknown fate of which it was found out that they had been done.
     pub settled: u64,
-    /// Requests of unknown fate that were given up with an error.
+    /// Operations that were given up with an error, for nobody knows what came of them.
     pub doubtful: u64,
     /// Fids that could not be made again.
     pub stale_fids: u64,
@@ -64,6 +64,14 @@ impl<R: Ring> Session<R> {
     /// What recovery has done so far.
     pub fn recovered(&self) -> Recovered {
         self.recovered.get()
+    }
+
+    /// An operation has come to its end. If what came of it is in doubt, it was given up.
+    pub(crate) fn count_doubtful<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::InDoubt) = result {
+            self.count(|recovered| recovered.doubtful += 1);
+        }
+        result
     }
 
     pub(crate) fn count_resent(&self) {

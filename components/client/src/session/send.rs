@@ -266,7 +266,7 @@ impl<R: Ring> Session<R> {
         self.count(|recovered| recovered.resent += 1);
         self.with_ledger(|ledger| ledger.doubt(message));
         match payload {
-            Some(Transfer { iter, bytes, .. }) if !self.ring.revert(iter, bytes) => Err(self.give_up()),
+            Some(Transfer { iter, bytes, .. }) if !self.ring.revert(iter, bytes) => Err(Error::InDoubt),
             _ => Ok(()),
         }
     }

@@ -58,7 +58,7 @@ impl<R: Ring> Session<R> {
             (Tmessage::Tremove { .. }, Errno::ENOENT | Errno::ESTALE) => Some(Rmessage::Rremove {}),
             // To clunk the fid of an extended attribute is what sets it.
             (&Tmessage::Tclunk { fid }, Errno::ESTALE) => match self.with_ledger(|ledger| ledger.is_attribute(fid)) {
-                Some(true) => return Err(self.give_up()),
+                Some(true) => return Err(Error::InDoubt),
                 _ => Some(Rmessage::Rclunk {}),
             },
             (&Tmessage::Trenameat { newdirfid, newname, .. }, Errno::ENOENT) => {
@@ -66,7 +66,7 @@ impl<R: Ring> Session<R> {
                 found.filter(|&(qid, _)| before.is_some_and(|old| is_same(qid, old))).map(|_| Rmessage::Rrenameat {})
             }
             // Whose file this is nobody can tell.
-            (Tmessage::Tlcreate { .. }, Errno::EEXIST) => return Err(self.give_up()),
+            (Tmessage::Tlcreate { .. }, Errno::EEXIST) => return Err(Error::InDoubt),
             (&Tmessage::Tmkdir { dfid, name, mode: asked, .. }, Errno::EEXIST) => {
                 self.look(dfid, name).await?.and_then(|(_, found)| {
                     let as_asked = found.mode & mode::PERMISSIONS & !asked == 0 && found.nlink <= 2;
@@ -94,12 +94,6 @@ impl<R: Ring> Session<R> {
         let reply = settled.ok_or(errno)?;
         self.count(|recovered| recovered.settled += 1);
         Ok(reply)
-    }
-
-    /// What is not known cannot be found out.
-    pub(crate) fn give_up(&self) -> Error {
-        self.count(|recovered| recovered.doubtful += 1);
-        Error::InDoubt
     }
 
     /// What a name in a directory stands for, if for anything.

@@ -56,6 +56,10 @@ impl OpenFile for OpenDirectory {
     fn read_directory(&self, offset: u64, take: &mut dyn FnMut(Entry<'_>) -> bool) -> Result<(), Errno> {
         let mut stream = self.stream.lock();
         stream.go_to(self.descriptor.as_fd(), offset)?;
+        if offset == 0 && stream.peek(self.descriptor.as_fd())?.is_none() {
+            // There is always an entry, '.'; but ext4 gives none where the first that was read of a directory was its end.
+            stream.go_to(self.descriptor.as_fd(), offset)?;
+        }
         let mut taken = false;
         loop {
             let entry = match stream.peek(self.descriptor.as_fd()) {
@@ -86,7 +90,7 @@ struct Stream {
     buffer: Vec<u8>,
     /// Where in `buffer` the first entry lies that was not taken; the buffer's length when all were.
     start: usize,
-    /// The offset of that entry; the kernel's position when all were taken. `None` where a seek failed.
+    /// The offset of that entry; the kernel's position when all were taken. `None` where a seek failed, and at the end.
     position: Option<u64>,
 }
 
@@ -154,8 +158,9 @@ impl Stream {
         // SAFETY: the kernel has filled so many bytes.
         unsafe { self.buffer.set_len(count) };
         if count == 0 {
-            // Whoever has read to the end rarely goes on.
+            // Whoever has read to the end rarely goes on; if so, from a place that is sought.
             self.buffer = Vec::new();
+            self.position = None;
         }
         Ok(())
     }
