@@ -24,6 +24,8 @@ impl Watched {
             aname: aname.into(),
             uid: Some(rustix::process::getuid().as_raw()),
             timeout: Duration::from_secs(600),
+            // Which looks at a name before it makes a directory or renames, to be able to tell what it has done.
+            recovery: Duration::ZERO,
             ..MountOptions::default()
         };
         let address = link.endpoint().to_string().parse().expect("an address");

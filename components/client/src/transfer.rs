@@ -62,7 +62,7 @@ impl<R: Ring> Session<R> {
             return Err(Errno::EINVAL.into());
         }
         // Each append goes to where the file ends, so that one whose answer is lost shows only in the file's size.
-        let appends = io.direction == Direction::Source && self.recovers() && self.is_append(io);
+        let appends = io.direction == Direction::Source && self.recovers() && self.appends(io.fid);
         let writing = if io.direction == Direction::Source { self.begin_writing(io.fid) } else { None };
         let mut size = 0;
         if let Some(writing) = writing.as_ref().filter(|_| appends) {
@@ -141,10 +141,6 @@ impl<R: Ring> Session<R> {
     }
 
     /// Does every write by this fid go to the file's end?
-    fn is_append(&self, io: &Io<R::Iter>) -> bool {
-        io.in_sequence || self.appends(io.fid)
-    }
-
     /// Takes the iter back by what is to be sent again.
     fn revert(&self, io: &Io<R::Iter>, bytes: u64) -> bool {
         self.count_resent();
