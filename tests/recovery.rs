@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -18,7 +19,7 @@ use ninering::{
     listener::Address,
     mount::{CacheMode, Error, Handle, Mount, MountOptions, OpenFlags},
 };
-use ninering_tests::{finish, ninering, program};
+use ninering_tests::{Restarting, finish, ninering, program, serve};
 use ninering_wire::Errno;
 
 /// How many operations are under way at a time.
@@ -346,4 +347,23 @@ async fn a_server_that_does_not_come_back_is_an_error_after_the_time_that_was_se
         }
         assert_eq!(mount.root().stat_at("file", true).await.map(drop).map_err(|error| error.errno()), Err(Errno::EIO));
     }
+}
+
+/// A server that is killed all the time, behind a relay: those that mount that need not know of recovery.
+#[test]
+fn a_program_at_a_relay_does_not_notice_that_the_server_behind_it_is_killed() {
+    let (export, sockets) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    // Whoever attaches without a name of its own is nobody.
+    fs::set_permissions(export.path(), PermissionsExt::from_mode(0o777)).expect("permissions");
+    let socket = sockets.path().join("socket");
+    let server = Restarting::serve(&format!("dir:{}", export.path().display()), &socket, 1);
+    let (_relay, address) = serve(&format!("unix://{}", socket.display()));
+    let mount = format!("/data={address},cache=none,recover=0s");
+    for _ in 0..3 {
+        let probe = program("fsprobe.wasm");
+        let ended = finish(ninering().args(["run", "--mount", &mount]).arg(probe).args(["tree", "/data", "1000"]));
+        assert!(ended.success().stdout.contains("written, read, renamed, deleted"));
+    }
+    assert!(server.restarts() > 0, "it was never killed");
+    assert_eq!(fs::read_dir(export.path()).expect("a listing").count(), 0);
 }
