@@ -248,7 +248,7 @@ impl Writer {
     /// The last user of the file is gone: writes what was gathered, now where nothing has to be waited for, in the
     /// background where it has. A failure is kept for [`Mount::finish`].
     pub fn close(self: Arc<Self>) {
-        if !self.handle.mount().has_anything_unwritten() {
+        if !self.handle.mount().has_anything_unwritten() && !self.has_failed() {
             return;
         }
         // Unconstrained, so that it is not put off where nothing has to be waited for.
@@ -263,6 +263,17 @@ impl Writer {
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             runtime.spawn(flush);
+        }
+    }
+}
+
+impl Writer {
+    /// Is there a failure that nobody was told, such as of what was written in the background?
+    fn has_failed(&self) -> bool {
+        match self.cached_writes() {
+            Some(cached) => cached.has_failed(),
+            // Whoever is at it may fail yet.
+            None => self.unwritten.try_lock().map_or(true, |unwritten| unwritten.failed.is_some()),
         }
     }
 }

@@ -123,6 +123,11 @@ impl CachedFile {
         self.failure()
     }
 
+    /// Is there a failure that was not told by this open file yet?
+    pub(in crate::mount) fn has_failed(&self) -> bool {
+        self.cache.index.lock().files.get(&self.key).is_some_and(|file| *self.told.lock() != file.failures)
+    }
+
     /// A failure that was not told by this open file yet.
     fn failure(&self) -> Result<()> {
         let index = self.cache.index.lock();
