@@ -5,12 +5,13 @@ PROGRAMS := target/programs
 NINERING := target/release/ninering
 wasip1 = scripts/wasm-cargo wasm32-wasip1 --release --target-dir target/wasi
 
-.PHONY: help setup build programs demo test lint conformance bench bench-sandbox bench-ring bench-link bench-server fuzz clean
+.PHONY: help setup build programs demo test lint conformance recovery bench bench-sandbox bench-ring bench-link bench-server fuzz clean
 
 help:
 	@echo "make demo    build everything and run a program on a filesystem of its own"
 	@echo "make test    all tests"
 	@echo "make conformance   well-known suites through Linux's 9P client, all of each (as root; make test has a selection)"
+	@echo "make recovery   some of them on a relay, behind which the server is killed and started again all the time (as root)"
 	@echo "make lint    formatting, clippy, documentation, systemd's units"
 	@echo "make bench   the table of ratios in README.md"
 	@echo "make bench-sandbox   what the sandbox costs: the client as a component, and compiled natively"
@@ -41,14 +42,20 @@ demo: build programs
 test: programs
 	@scripts/setup --test
 	$(CARGO) test -p ninering-wire -p ninering-iter -p ninering-client
-	$(CARGO) build --release -p ninering
+	$(CARGO) build --release -p ninering -p fsprobe
 	$(CARGO) test --release -p ninering -p ninering-ordering -p ninering-hostile -p ninering-hostile-server -p ninering-tests -p index -p fsprobe
 
 # A server alone serves as well, and is built in a minute.
 conformance:
 	@scripts/setup --conformance
 	$(CARGO) build --release -p ninering --no-default-features --features cli --target-dir target/server
+	$(CARGO) build --release -p fsprobe --target-dir target/server
 	tests/conformance/run --server target/server/release/ninering $(SUITES)
+
+recovery: setup
+	@scripts/setup --conformance
+	$(CARGO) build --release -p ninering -p ninering-tests -p fsprobe
+	tests/conformance/run --killed $(SUITES)
 
 lint:
 	$(CARGO) fmt --all --check

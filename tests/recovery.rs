@@ -5,11 +5,11 @@ use std::{
     collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -18,6 +18,9 @@ use std::{
 use ninering::{
     listener::Address,
     mount::{CacheMode, Error, Handle, Mount, MountOptions, OpenFlags},
+    program::{Environment, Program, Runtime},
+    source::Source,
+    wasi::Mounts,
 };
 use ninering_tests::{Restarting, finish, ninering, program, serve};
 use ninering_wire::Errno;
@@ -27,56 +30,33 @@ const WORKERS: u32 = 64;
 /// The server is killed so often at least.
 const KILLS: u32 = 12;
 
-/// A server that is killed at irregular intervals and started again.
+/// A directory that is served by a server which is killed every 100 ms to 2 s, and started again.
 struct Mortal {
-    stop: Arc<AtomicBool>,
-    kills: Arc<AtomicU32>,
+    server: Restarting,
     address: String,
-    thread: Option<thread::JoinHandle<()>>,
+    export: tempfile::TempDir,
     /// Where the socket is.
     _scratch: tempfile::TempDir,
 }
 
 impl Mortal {
-    /// Serves `export`, and begins to be killed when it is reached for the first time.
-    fn serve(export: &Path) -> Self {
-        let scratch = tempfile::tempdir().expect("a directory");
+    fn serve(seed: u64) -> Self {
+        let (export, scratch) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        // Whoever attaches without a name of its own is nobody.
+        fs::set_permissions(export.path(), PermissionsExt::from_mode(0o777)).expect("permissions");
         let socket = scratch.path().join("socket");
-        let address = format!("unix://{}", socket.display());
-        let (stop, kills) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-        let mut child = start(export, &address);
-        await_socket(&socket);
-        let thread = thread::spawn({
-            let (stop, kills, address, export) = (stop.clone(), kills.clone(), address.clone(), export.to_owned());
-            move || {
-                let mut random = 1;
-                while !stop.load(Ordering::Relaxed) {
-                    thread::sleep(Duration::from_millis(100 + next(&mut random) % 900));
-                    child.kill().expect("to kill the server");
-                    child.wait().expect("its end");
-                    kills.fetch_add(1, Ordering::Relaxed);
-                    thread::sleep(Duration::from_millis(next(&mut random) % 200));
-                    child = start(&export, &address);
-                }
-                await_socket(&socket);
-                child.kill().expect("to kill the server");
-                child.wait().expect("its end");
+        let server = Restarting::serve(&format!("dir:{}", export.path().display()), &socket, seed);
+        Self { server, address: format!("unix://{}", socket.display()), export, _scratch: scratch }
+    }
+
+    /// A mount of it, when the server is up.
+    async fn mount(&self, options: &MountOptions) -> Mount {
+        let address: Address = self.address.parse().expect("an address");
+        loop {
+            match Mount::remote(address.clone(), options.clone()).await {
+                Ok(mount) => return mount,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
-        });
-        Self { stop, kills, address, thread: Some(thread), _scratch: scratch }
-    }
-
-    fn kills(&self) -> u32 {
-        self.kills.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Mortal {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let ended = thread.join();
-            assert!(ended.is_ok() || thread::panicking(), "the server cannot be started again");
         }
     }
 }
@@ -114,7 +94,7 @@ fn next(state: &mut u64) -> u64 {
     *state
 }
 
-/// What should be in a worker's directory, by name; `None` for a directory.
+/// What should be in a directory, by name; `None` for a directory.
 type Model = BTreeMap<String, Option<Vec<u8>>>;
 
 /// A worker: does operations in a directory of its own, and knows what must be there.
@@ -250,25 +230,32 @@ impl Worker {
     }
 }
 
-/// What is in a directory of this machine.
+/// What is in a directory of this machine, by path below it.
 fn found(directory: &Path) -> Model {
-    let entries = fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry"));
-    let content = |path: PathBuf| if path.is_dir() { None } else { Some(fs::read(path).expect("a file")) };
-    entries.map(|entry| (entry.file_name().into_string().expect("a name"), content(entry.path()))).collect()
+    fn look(directory: &Path, below: &str, found: &mut Model) {
+        for entry in fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let name = format!("{below}{}", path.file_name().expect("a name").to_str().expect("text"));
+            if path.is_symlink() {
+                let target = fs::read_link(&path).expect("a link").into_os_string();
+                found.insert(name, Some(target.into_encoded_bytes()));
+            } else if path.is_dir() {
+                look(&path, &format!("{name}/"), found);
+                found.insert(name, None);
+            } else {
+                found.insert(name, Some(fs::read(path).expect("a file")));
+            }
+        }
+    }
+    let mut model = Model::new();
+    look(directory, "", &mut model);
+    model
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_workers_do_not_notice_that_the_server_is_killed() {
-    let export = tempfile::tempdir().expect("a directory");
-    let server = Mortal::serve(export.path());
-    let address: Address = server.address.parse().expect("an address");
-    let mount = loop {
-        let options = options();
-        match Mount::remote(address.clone(), options).await {
-            Ok(mount) => break mount,
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    };
+    let mortal = Mortal::serve(1);
+    let mount = mortal.mount(&options()).await;
     let stop = Arc::new(AtomicBool::new(false));
     let workers: Vec<_> = (0..WORKERS)
         .map(|number| {
@@ -286,7 +273,7 @@ async fn sixty_four_workers_do_not_notice_that_the_server_is_killed() {
             })
         })
         .collect();
-    while server.kills() < KILLS && !workers.iter().any(tokio::task::JoinHandle::is_finished) {
+    while mortal.server.restarts() < KILLS && !workers.iter().any(tokio::task::JoinHandle::is_finished) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     stop.store(true, Ordering::Relaxed);
@@ -294,35 +281,119 @@ async fn sixty_four_workers_do_not_notice_that_the_server_is_killed() {
     for (number, worker) in workers.into_iter().enumerate() {
         let (model, steps) = worker.await.expect("a worker");
         total += steps;
-        assert!(found(&export.path().join(format!("worker{number}"))) == model, "worker {number} finds other files");
+        let directory = mortal.export.path().join(format!("worker{number}"));
+        assert!(found(&directory) == model, "worker {number} finds other files");
     }
     let recovery = mount.statistics().recovery;
-    eprintln!("{} kills, {total} steps, {recovery:?}", server.kills());
+    eprintln!("{} kills, {total} steps, {recovery:?}", mortal.server.restarts());
     assert!(recovery.reconnects > 0 && recovery.resent > 0, "{recovery:?}");
     assert_eq!((recovery.stale_fids, recovery.doubtful), (0, 0), "{recovery:?}");
 }
 
-#[test]
-fn a_program_does_not_notice_that_the_server_is_killed() {
-    let export = tempfile::tempdir().expect("a directory");
-    let server = Mortal::serve(export.path());
+/// Runs `fsprobe mixed` so many times at once on a mount, each in a directory of its own, made before.
+async fn run_mixed(program: &Arc<Program>, mount: &Mount, programs: u32) {
+    let running: Vec<_> = (0..programs)
+        .map(|number| {
+            let (program, mount) = (Arc::clone(program), mount.clone());
+            tokio::spawn(async move {
+                let mut mounts = Mounts::new();
+                mounts.add("/data", mount).expect("a place to mount at");
+                let arguments = ["fsprobe", "mixed", &format!("/data/m{number}"), &number.to_string(), "200"];
+                let status = program.run(mounts, Environment::new().inherit_stderr().args(&arguments)).await;
+                assert_eq!(status.expect("no trap"), 0, "program {number}");
+            })
+        })
+        .collect();
+    for run in running {
+        run.await.expect("a program that ends well");
+    }
+}
+
+/// The same mixed load on a server that lives and on one that does not leaves the same behind.
+async fn sixty_four_programs_do_not_notice(cache: CacheMode) {
+    let program = program("fsprobe.wasm");
+    let program = Arc::new(Runtime::new().expect("wasm").load(&program, || ()).expect("a program"));
+    let make_directories = |export: &Path| {
+        for number in 0..WORKERS {
+            let directory = export.join(format!("m{number}"));
+            fs::create_dir(&directory).expect("a directory");
+            fs::set_permissions(&directory, PermissionsExt::from_mode(0o777)).expect("permissions");
+        }
+    };
+    let expected = {
+        let export = tempfile::tempdir().expect("a directory");
+        make_directories(export.path());
+        let source: Source = format!("dir:{}", export.path().display()).parse().expect("a source");
+        let mount = source.mount(MountOptions::default()).await.expect("a mount");
+        run_mixed(&program, &mount, WORKERS).await;
+        mount.finish().await.expect("all to be written");
+        found(export.path())
+    };
+    let mortal = Mortal::serve(2);
+    let mount = mortal.mount(&MountOptions { cache: Some(cache), ..options() }).await;
     let mut runs = 0;
-    while server.kills() < KILLS {
+    while mortal.server.restarts() < KILLS {
+        make_directories(mortal.export.path());
+        run_mixed(&program, &mount, WORKERS).await;
+        mount.finish().await.expect("all to be written");
+        let left = found(mortal.export.path());
+        let other = expected.iter().find(|&(name, content)| left.get(name) != Some(content)).map(|(name, _)| name);
+        assert!(left == expected, "run {runs}: {other:?} is another than it must be, or there are more");
+        for number in 0..WORKERS {
+            fs::remove_dir_all(mortal.export.path().join(format!("m{number}"))).expect("to remove it");
+        }
+        runs += 1;
+    }
+    let recovery = mount.statistics().recovery;
+    eprintln!("{} kills, {runs} runs, {recovery:?}", mortal.server.restarts());
+    assert!(recovery.reconnects > 0 && recovery.resent > 0, "{recovery:?}");
+    assert_eq!((recovery.stale_fids, recovery.doubtful), (0, 0), "{recovery:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_programs_do_not_notice_that_the_server_is_killed() {
+    sixty_four_programs_do_not_notice(CacheMode::None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_programs_with_a_cache_do_not_notice_that_the_server_is_killed() {
+    sixty_four_programs_do_not_notice(CacheMode::CloseToOpen).await;
+}
+
+/// Runs `fsprobe tree` on a mount until the server has been killed often enough.
+fn programs_do_not_notice(mortal: &Mortal, mount: &str) {
+    let mut runs = 0;
+    while mortal.server.restarts() < KILLS {
         let directory = format!("run{runs}");
-        fs::create_dir(export.path().join(&directory)).expect("a directory");
-        let mount = format!("/data={}", server.address);
+        fs::create_dir(mortal.export.path().join(&directory)).expect("a directory");
+        let permissions = PermissionsExt::from_mode(0o777);
+        fs::set_permissions(mortal.export.path().join(&directory), permissions).expect("permissions");
         let mut command: Command = ninering();
-        command.args(["run", "--mount", &mount]).arg(program("fsprobe.wasm"));
+        command.args(["run", "--mount", mount]).arg(program("fsprobe.wasm"));
         let ended = finish(command.args(["tree", &format!("/data/{directory}"), "300"]));
         // There must be a server when the mount is made.
         if !ended.stderr.contains("cannot be mounted") {
             ended.success();
             runs += 1;
-        } else {
-            fs::remove_dir(export.path().join(&directory)).expect("an empty directory");
         }
+        // It is empty again.
+        fs::remove_dir(mortal.export.path().join(&directory)).expect("an empty directory");
     }
     assert!(runs > 0);
+}
+
+#[test]
+fn a_program_does_not_notice_that_the_server_is_killed() {
+    let mortal = Mortal::serve(3);
+    programs_do_not_notice(&mortal, &format!("/data={}", mortal.address));
+}
+
+/// Who mounts a relay need not know of recovery.
+#[test]
+fn a_program_at_a_relay_does_not_notice_that_the_server_behind_it_is_killed() {
+    let mortal = Mortal::serve(4);
+    let (_relay, address) = serve(&mortal.address);
+    programs_do_not_notice(&mortal, &format!("/data={address},cache=none,recover=0s"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -347,23 +418,4 @@ async fn a_server_that_does_not_come_back_is_an_error_after_the_time_that_was_se
         }
         assert_eq!(mount.root().stat_at("file", true).await.map(drop).map_err(|error| error.errno()), Err(Errno::EIO));
     }
-}
-
-/// A server that is killed all the time, behind a relay: those that mount that need not know of recovery.
-#[test]
-fn a_program_at_a_relay_does_not_notice_that_the_server_behind_it_is_killed() {
-    let (export, sockets) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
-    // Whoever attaches without a name of its own is nobody.
-    fs::set_permissions(export.path(), PermissionsExt::from_mode(0o777)).expect("permissions");
-    let socket = sockets.path().join("socket");
-    let server = Restarting::serve(&format!("dir:{}", export.path().display()), &socket, 1);
-    let (_relay, address) = serve(&format!("unix://{}", socket.display()));
-    let mount = format!("/data={address},cache=none,recover=0s");
-    for _ in 0..3 {
-        let probe = program("fsprobe.wasm");
-        let ended = finish(ninering().args(["run", "--mount", &mount]).arg(probe).args(["tree", "/data", "1000"]));
-        assert!(ended.success().stdout.contains("written, read, renamed, deleted"));
-    }
-    assert!(server.restarts() > 0, "it was never killed");
-    assert_eq!(fs::read_dir(export.path()).expect("a listing").count(), 0);
 }

@@ -24,12 +24,12 @@ fn main() {
         command
     };
     let restarting = Restarting::start(command, String::leak(ready.clone()), lives, number(seed));
-    let mut counted = 0;
+    let mut said = 0;
     loop {
-        std::thread::sleep(Duration::from_secs(1));
-        if restarting.restarts() / 10 > counted {
-            counted = restarting.restarts() / 10;
-            eprintln!("restarting: killed and started again {} times", restarting.restarts());
+        std::thread::sleep(Duration::from_millis(100));
+        while said < restarting.restarts() {
+            said += 1;
+            eprintln!("restarting: killed and started again, {said}");
         }
     }
 }

@@ -5,6 +5,7 @@
 //! fsprobe copy SRC DST       copy a file in pieces of 1 MiB, and sync it
 //! fsprobe sha256 FILE        print a file's SHA-256
 //! fsprobe tree ROOT N        write N files in nested directories; read, rename, delete them
+//! fsprobe mixed ROOT SEED N  N operations of all kinds in an empty directory, checked; print the files' SHA-256
 //! fsprobe walk ROOT          list all directories and ask for all attributes; print how long that took
 //! fsprobe read FILE PIECE    read a file in pieces of so many bytes; print how fast that was
 //! fsprobe write FILE N PIECE write N MiB in such pieces, and sync; print how fast that was
@@ -21,6 +22,7 @@
 
 mod errno;
 mod link;
+mod mixed;
 mod semantics;
 mod tree;
 
@@ -34,8 +36,7 @@ use sha2::{Digest, Sha256};
 /// Whatever went wrong: it is only ever printed.
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-const USAGE: &str =
-    "usage: fsprobe copy|sha256|tree|walk|read|write|semantics|cat|args|env|exit|hang|write-and-hang …; see the source";
+const USAGE: &str = "usage: fsprobe copy|sha256|tree|mixed|walk|read|write|semantics|cat|args|env|exit|hang|write-and-hang …; see the source";
 
 /// What large reads and writes use at a time.
 const PIECE: usize = 1 << 20;
@@ -57,6 +58,7 @@ fn run(arguments: &[&str]) -> Outcome<ExitCode> {
         ["copy", source, destination] => copy(source, destination)?,
         ["sha256", file] => println!("{}", sha256(file)?),
         ["tree", root, count] => tree::tree(Path::new(root), count.parse()?)?,
+        ["mixed", root, seed, steps] => mixed::mixed(Path::new(root), seed.parse()?, steps.parse()?)?,
         ["walk", root] => link::walk(Path::new(root))?,
         ["read", file, piece] => link::read(Path::new(file), piece.parse()?)?,
         ["write", file, mebibytes, piece] => link::write(Path::new(file), mebibytes.parse()?, piece.parse()?)?,
@@ -139,6 +141,11 @@ mod tests {
         let root = std::env::temp_dir().join(format!("fsprobe-test-{}", std::process::id()));
         std::fs::create_dir(&root).unwrap();
         let outcomes = (semantics::semantics(&root), tree::tree(&root, 100));
+        for seed in 0..8 {
+            let root = root.join(format!("mixed{seed}"));
+            std::fs::create_dir(&root).unwrap();
+            mixed::mixed(&root, seed, 1000).unwrap();
+        }
         std::fs::remove_dir_all(&root).unwrap();
         outcomes.0.unwrap();
         outcomes.1.unwrap();

@@ -133,7 +133,7 @@ fn refused<T>(what: &str, result: io::Result<T>, numbers: &[i32]) -> Outcome {
 }
 
 #[allow(deprecated, reason = "the only function of stable std that makes a symbolic link on Unix and on WASI alike")]
-fn symlink(target: &str, link: &Path) -> io::Result<()> {
+pub(crate) fn symlink(target: &str, link: &Path) -> io::Result<()> {
     fs::soft_link(target, link)
 }
 
