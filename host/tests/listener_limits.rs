@@ -14,11 +14,11 @@ use common::{
     gated::{Gated, until},
     raw::{GETATTR, READ, is_closed, next, send},
     receive,
-    serving::{Connection, PATIENCE, Serving},
+    serving::{Connection, Serving},
 };
 use ninering::{
     backend::{Backend, MemBackend},
-    listener::{Address, Limits, Listener, Resources, Usage},
+    listener::{Address, Limits, Resources, Usage},
     server::{Server, ServerOptions},
 };
 use ninering_wire::{
@@ -406,32 +406,4 @@ fn peers_of_unix_sockets_are_known() {
     assert_eq!(resources.usage().peers, 1, "a user");
     assert!(is_closed(&mut serving.connect()));
     is_served(&mut one);
-}
-
-#[test]
-fn vsock_is_served_where_the_kernel_has_it() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    // The largest number is any free port.
-    let address: Address = format!("vsock://any:{}", u32::MAX).parse().unwrap();
-    let listener = match runtime.block_on(Listener::bind(&address)) {
-        Ok(listener) => listener,
-        Err(error) => {
-            eprintln!("skipped: this kernel has no vsock, or none to itself: {error}");
-            return;
-        }
-    };
-    let Address::Vsock { port, .. } = *listener.local_address() else { panic!("a vsock address") };
-    let socket = socket2::Socket::new(socket2::Domain::VSOCK, socket2::Type::STREAM, None).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = runtime.spawn(listener.serve(server(Gated::default()), stopped));
-    if let Err(error) = socket.connect(&socket2::SockAddr::vsock(1, port)) {
-        eprintln!("skipped: this kernel has no loopback for vsock: {error}");
-        return;
-    }
-    version(&mut &socket);
-    attach(&mut &socket);
-    drop(stop);
-    assert!(is_closed(&mut &socket));
-    runtime.block_on(serving).unwrap().unwrap();
 }

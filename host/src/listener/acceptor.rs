@@ -110,11 +110,23 @@ pub(super) async fn bind_tcp(host_and_port: &str) -> io::Result<Socket> {
     outcome
 }
 
-/// Binds a vsock socket.
+/// Binds a vsock socket. What the system calls say where a machine has none, or not this context, is not about vsock.
 pub(super) fn bind_vsock(context: u32, port: u32) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::VSOCK, Type::STREAM, None)?;
-    socket.bind(&SockAddr::vsock(context, port))?;
-    Ok(socket)
+    let bind = || {
+        let socket = Socket::new(Domain::VSOCK, Type::STREAM, None)?;
+        socket.bind(&SockAddr::vsock(context, port))?;
+        Ok(socket)
+    };
+    bind().map_err(|error: io::Error| match rustix::io::Errno::from_io_error(&error) {
+        Some(rustix::io::Errno::AFNOSUPPORT) => {
+            io::Error::new(io::ErrorKind::Unsupported, "the kernel has no vsock: is its module 'vsock' there?")
+        }
+        Some(rustix::io::Errno::ADDRNOTAVAIL) => {
+            let text = format!("{context} is no context of this machine; vsock://any:{port} is all that it has");
+            io::Error::new(error.kind(), text)
+        }
+        _ => error,
+    })
 }
 
 /// Binds a Unix socket, in place of one that nobody listens on.

@@ -8,8 +8,8 @@
 //!
 //! A lock is given back when the fid is clunked that it was taken by, whoever did, and when the session ends.
 //!
-//! Directories have none (`EOPNOTSUPP`): Linux's client keeps those of its processes to itself, and its kernel lets nobody lock
-//! one exclusively who has not opened it for writing, which nobody can.
+//! Directories have none (`EOPNOTSUPP`). On a Linux mount `flock(2)` of one works as on any filesystem, but its client keeps
+//! that to itself. Here, an exclusive lock takes a file that is open for writing, which a directory never is.
 //!
 //! A request never waits here for another's lock. Where its client would ([`lock::FLAGS_BLOCK`]), it can be put off: a
 //! [`WaitingLock`] tells when it is worth to [try again](Session::try_lock).
