@@ -316,6 +316,8 @@ async fn what_is_read_again_is_not_asked_for() {
         let mount = Mount::local(Arc::clone(&server), options(mode, 4 << 20)).expect("a mount");
         for round in 0..3 {
             let file = open(&mount, "file", OpenFlags::empty()).await;
+            // Whether it is still the same file is asked.
+            read(&file, 0, 1).await;
             let before = mount.statistics();
             read_through(&file, 300).await;
             let after = mount.statistics();
@@ -326,6 +328,22 @@ async fn what_is_read_again_is_not_asked_for() {
             close(file).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_past_the_cache_displaces_what_it_overlaps_alone() {
+    let mount = Mount::local(server(), options(CacheMode::CloseToOpen, 4 << 20)).expect("a mount");
+    fill(&mount, "file", 300).await;
+    let file = open(&mount, "file", OpenFlags::empty()).await;
+    read_through(&file, 300).await;
+    for page in [0, 7, 150, 299] {
+        file.write(page * 4096 + 100, &[(page % 251) as u8; 200]).await.expect("it is accepted");
+    }
+    file.flush().await.expect("it is written");
+    let before = mount.statistics();
+    read_through(&file, 300).await;
+    let asked = mount.statistics().bytes_in - before.bytes_in;
+    assert_eq!(asked, 4 * 4096, "the server was asked for what was written, and no more");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -372,11 +390,17 @@ async fn a_large_file_does_not_displace_a_small_one_that_is_used() {
     assert_eq!(mount.statistics().bytes_in, before.bytes_in, "the small file was displaced");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn neighbouring_pages_are_written_together() {
-    let server = server();
-    let mount = Mount::local(server, options(CacheMode::CloseToOpen, 16 << 20)).expect("a mount");
-    let file = open(&mount, "file", OpenFlags::empty()).await;
+#[test]
+fn neighbouring_pages_are_written_together() {
+    let serving = Serving::on_unix_socket(server());
+    Runtime::new().expect("a runtime").block_on(async {
+        let mount = Mount::remote(serving.address.clone(), options(CacheMode::CloseToOpen, 16 << 20)).await;
+        pages_are_written_together(&mount.expect("a mount")).await;
+    });
+}
+
+async fn pages_are_written_together(mount: &Mount) {
+    let file = open(mount, "file", OpenFlags::empty()).await;
     // Not in their order, and in two pieces each.
     for turn in 0..128_u64 {
         let page = turn * 37 % 128;

@@ -6,7 +6,7 @@ mod vectored;
 mod version;
 mod xattr;
 
-use std::sync::atomic::Ordering;
+use std::{ops::Range, sync::atomic::Ordering};
 
 use ninering_wire::{Errno, QidType};
 
@@ -223,7 +223,9 @@ impl Handle {
         if let Some(cache) = &cache {
             cache.flush_path(self.qid.path).await;
         }
-        let _past = cache.is_some().then_some(PastCache(self));
+        let end = offset.saturating_add(buffers.iter().map(|buffer| buffer.len() as u64).sum());
+        let range = (!self.appends).then_some(offset..end);
+        let _past = cache.is_some().then_some(PastCache { handle: self, range });
         self.write_with(Patience::Timeout, offset, MemoryKind::Application, buffers).await
     }
 
@@ -377,7 +379,7 @@ impl Handle {
             match &outcome.0 {
                 Ok(_) => cache.set_size(self.qid.path, size),
                 // It may have been done all the same.
-                Err(_) => cache.written_past(self.qid.path, false),
+                Err(_) => cache.written_past(self.qid.path, Some(0..u64::MAX)),
             }
         }
         drop(settled);
@@ -543,13 +545,16 @@ impl Handle {
     }
 }
 
-/// A write past the mount's cache: when it is over, what the cache has of the file is not believed.
-struct PastCache<'h>(&'h Handle);
+/// A write past the mount's cache: when it is over, what the cache has there is not believed.
+struct PastCache<'h> {
+    handle: &'h Handle,
+    range: Option<Range<u64>>,
+}
 
 impl Drop for PastCache<'_> {
     fn drop(&mut self) {
-        if let Some(cache) = self.0.mount.content_cache() {
-            cache.written_past(self.0.qid.path, self.0.appends);
+        if let Some(cache) = self.handle.mount.content_cache() {
+            cache.written_past(self.handle.qid.path, self.range.take());
         }
     }
 }

@@ -80,7 +80,7 @@ impl Writer {
         let may_be_cached = flags.intersects(OpenFlags::READ | OpenFlags::WRITE)
             && !flags.intersects(OpenFlags::DIRECTORY | OpenFlags::APPEND);
         let cache = if may_be_cached { directory.mount().cache() } else { None };
-        let wanted = cache.as_ref().is_some_and(|cache| cache.validates());
+        let wanted = cache.as_ref().is_some_and(|cache| cache.validates_at_open());
         let how = if wanted { flags | OpenFlags::ATTRIBUTES } else { flags };
         let moment = cache.as_ref().map(|cache| cache.moment());
         let (handle, attributes) = directory.open_with_attributes_at(path, how, mode).await?;
@@ -227,10 +227,11 @@ impl Writer {
         while let Some(buffer) = rest.take_if(|buffer| !buffer.is_empty()) {
             // Where an error struck behind a part that was written, asking for the rest tells which it is.
             // It was accepted, so it is written even if nobody waits for that any more.
+            let end = offset + buffer.len() as u64;
             let (written, buffers) = self.handle.write_from(offset, MemoryKind::Application, [buffer].into()).await;
             // However it ended: the cache does not know what of it is on the server.
             if let Some(cache) = self.handle.mount().content_cache() {
-                cache.written_past(self.handle.qid().path, self.handle.appends());
+                cache.written_past(self.handle.qid().path, (!self.handle.appends()).then_some(offset..end));
             }
             let (written, buffer) = (written?, buffers.into_iter().next());
             if written == 0 {

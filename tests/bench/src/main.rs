@@ -1,7 +1,7 @@
 //! Runs `fsbench` on the same tmpfs in one go, several ways in turn, and prints the medians and their ratios.
 //!
-//! The ways: on a Ninering mount of the directory (`dir:`), on one with a cache (close-to-open), on wasmtime-wasi's preopened directory as it is by default,
-//! the same with `allow_blocking_current_thread`, and natively. That setting is copied into a directory when it is
+//! The ways: on a Ninering mount of the directory (`dir:`), on one with a cache (close-to-open), on wasmtime-wasi's
+//! preopened directory as it is by default, the same with `allow_blocking_current_thread`, and natively. That setting is copied into a directory when it is
 //! preopened, but asked for anew when a file is opened; so who sets it behind `preopened_dir` has files that block and
 //! directories that hop, which is a way of its own here. The machine's noise meets all of them alike: each round runs
 //! every way once, and of each row the median over the rounds counts.
@@ -86,17 +86,21 @@ fn main() -> Result<()> {
         }
         eprintln!("round {} of {}", round + 1, arguments.rounds);
     }
-    print_table(&results)
+    println!("Without a cache, the default:\n");
+    print_table(&results, Way::Ninering)?;
+    println!("\nWith a cache of 128 MiB, close-to-open:\n");
+    print_table(&results, Way::Cached)
 }
 
-fn print_table(results: &BTreeMap<(usize, String), BTreeMap<Way, Vec<f64>>>) -> Result<()> {
+/// Prints how long `ours` and all others take, and their ratios.
+fn print_table(results: &BTreeMap<(usize, String), BTreeMap<Way, Vec<f64>>>, ours: Way) -> Result<()> {
     println!(
         "| operation | Ninering | preopen (default) | blocking files | blocking | native | × faster than default | × faster than blocking files | × faster than blocking | × native |"
     );
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for ((_, name), times) in results {
         let median = |way: Way| median(name, times, way);
-        let ours = median(Way::Ninering)?;
+        let ours = median(ours)?;
         let preopens = [median(Way::Preopen)?, median(Way::BlockingFiles)?, median(Way::Blocking)?];
         let native = median(Way::Native)?;
         let micro = |time: f64| format!("{:.2} µs", time / 1000.0);
@@ -111,21 +115,6 @@ fn print_table(results: &BTreeMap<(usize, String), BTreeMap<Way, Vec<f64>>>) -> 
             preopens[1] / ours,
             preopens[2] / ours,
             ours / native,
-        );
-    }
-    println!();
-    println!("With a cache of 128 MiB, close-to-open:");
-    println!();
-    println!("| operation | Ninering, cached | × faster than uncached | × faster than blocking | × native |");
-    println!("| --- | ---: | ---: | ---: | ---: |");
-    for ((_, name), times) in results {
-        let cached = median(name, times, Way::Cached)?;
-        println!(
-            "| {name} | {:.2} µs | {:.1} | {:.1} | {:.1} |",
-            cached / 1000.0,
-            median(name, times, Way::Ninering)? / cached,
-            median(name, times, Way::Blocking)? / cached,
-            cached / median(name, times, Way::Native)?,
         );
     }
     Ok(())

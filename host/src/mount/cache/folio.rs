@@ -7,6 +7,9 @@ use bytes::Bytes;
 use super::ranges::Ranges;
 use crate::mount::buffer::{Allocation, BufferPool};
 
+/// A folio with more pieces than this is written back, or given up.
+const MOST_PIECES: usize = 32;
+
 /// A piece of a file. Its memory is in exactly one of these states: nobody's but the index's, lent to write-backs (which
 /// only read it), or shown to readers as plain bytes. Only in the first is it written to; otherwise a copy takes its
 /// place.
@@ -108,10 +111,19 @@ impl Folio {
         self.writing.remove(range);
     }
 
-    /// Leaves valid what the server does not have for sure, and nothing else.
-    pub(super) fn drop_clean(&mut self) {
-        let mut valid = self.dirty.clone();
-        self.writing.iter().for_each(|range| valid.insert(range));
-        self.valid = valid;
+    /// Leaves of `range` only that valid what the server does not have for sure.
+    pub(super) fn drop_clean(&mut self, range: Range<u32>) {
+        self.valid.remove(range);
+        self.dirty.iter().chain(self.writing.iter()).for_each(|kept| self.valid.insert(kept));
+    }
+
+    /// Is what is dirty in very many pieces?
+    pub(super) fn is_torn(&self) -> bool {
+        self.dirty.runs() > MOST_PIECES
+    }
+
+    /// Is nothing in it, or little in very many pieces, and all of that the server's?
+    pub(super) fn is_useless(&self) -> bool {
+        self.valid.is_empty() || self.valid.runs() > MOST_PIECES && self.unwritten() == 0
     }
 }

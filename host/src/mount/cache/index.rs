@@ -31,8 +31,6 @@ use crate::{
 const WHOLE: u64 = 64 << 10;
 /// The longest folio that is made for what is written.
 const LONGEST_WRITTEN: u64 = 256 << 10;
-/// A folio with more pieces than this is written back, or given up.
-const MOST_PIECES: usize = 32;
 /// The most bytes and the most pieces of one write-back.
 const LARGEST_BATCH: u64 = 4 << 20;
 const MOST_PARTS: usize = 512;
@@ -487,17 +485,16 @@ impl Index {
             let less = before - folio.unwritten();
             file.unwritten -= less;
             self.unwritten -= less;
-            let is_torn = folio.valid.runs() > MOST_PIECES && folio.unwritten() == 0;
-            if folio.valid.is_empty() || is_torn {
+            if folio.is_useless() {
                 self.detach(key, *start);
             }
         }
     }
 
-    /// Is a folio at `offset` in so many pieces that it had better be written back?
+    /// Is what is dirty around `offset` in so many pieces that it had better be written back?
     pub(super) fn is_torn(&mut self, key: Key, offset: u64) -> bool {
         let folio = self.files.get_mut(&key).and_then(|file| file.folio_at(offset));
-        folio.is_some_and(|(_, folio)| folio.dirty.runs() > MOST_PIECES)
+        folio.is_some_and(|(_, folio)| folio.is_torn())
     }
 
     /// The file's size was set: what was behind its end is nobody's any more.
@@ -533,24 +530,28 @@ impl Index {
         }
     }
 
-    /// Forgets what the server may have otherwise by now.
-    pub(super) fn drop_clean(&mut self, key: Key) {
+    /// Forgets bytes that the server may have otherwise by now, and what is known of the file as a whole.
+    pub(super) fn drop_clean(&mut self, key: Key, range: Range<u64>) {
         let Some(file) = self.files.get_mut(&key) else { return };
-        file.spoil(0..u64::MAX);
+        file.spoil(range.clone());
         file.validator = None;
-        file.doubt_size();
-        let mut empty: Vec<u64> = Vec::new();
+        if range.end > file.size {
+            file.doubt_size();
+        }
+        let first = file.folio_at(range.start).map_or(range.start, |(start, _)| start);
+        let mut useless: Vec<u64> = Vec::new();
         let mut dropped = 0;
-        for (start, folio) in &mut file.folios {
+        for (&start, folio) in file.folios.range_mut(first..range.end) {
             let before = folio.valid.count();
-            folio.drop_clean();
+            let end = (range.end - start).min(folio.len().into()) as u32; // in the folio
+            folio.drop_clean(range.start.saturating_sub(start) as u32..end);
             dropped += before - folio.valid.count();
-            if folio.valid.is_empty() {
-                empty.push(*start);
+            if folio.is_useless() {
+                useless.push(start);
             }
         }
         count(&self.counters.invalidated_pages, dropped.div_ceil(PAGE.into()));
-        for start in empty {
+        for start in useless {
             self.detach(key, start);
         }
     }
@@ -558,7 +559,7 @@ impl Index {
     /// The server has told that the file is like this. What is here is kept if it was so before.
     pub(super) fn validate(&mut self, key: Key, validator: Validator, size: u64) {
         if self.files.get(&key).is_some_and(|file| file.validator != Some(validator)) {
-            self.drop_clean(key);
+            self.drop_clean(key, 0..u64::MAX);
         }
         if let Some(file) = self.files.get_mut(&key) {
             file.validator = Some(validator);

@@ -22,6 +22,7 @@ mod write;
 
 use std::{
     fmt,
+    ops::Range,
     str::FromStr,
     sync::{
         Arc,
@@ -53,8 +54,9 @@ pub enum CacheMode {
     ReadAhead,
     /// Whoever opens a file after another client has closed it sees all that this client wrote, as with NFS. Contents
     /// are kept from one opening to the next if the file has not changed meanwhile, by its qid's version, its time of
-    /// modification and its size; while it is open, they are not asked for again. What is written reaches the server
-    /// when the file is closed or synced, after half a second, or when much has gathered, whichever is first.
+    /// modification and its size; while it is open, they are not asked for again. What is written to a remote server
+    /// reaches it when the file is closed or synced, after half a second, or when much has gathered, whichever is first;
+    /// with a server in this process, where no round trip is saved by it, writes are as with `None`.
     CloseToOpen,
     /// What was read once is believed for as long as there is room for it: right only where nobody else changes the
     /// files. Writes are as with `CloseToOpen`.
@@ -160,9 +162,14 @@ impl Cache {
         self.has_ended.store(true, Ordering::Release);
     }
 
-    /// Does it want the attributes of each file that is opened?
-    pub(in crate::mount) fn validates(&self) -> bool {
-        self.mode == CacheMode::CloseToOpen
+    /// Does it want the attributes of each file along with its opening? Far away, they come in the same flight.
+    pub(in crate::mount) fn validates_at_open(&self) -> bool {
+        self.mode == CacheMode::CloseToOpen && self.is_remote
+    }
+
+    /// Is what is written kept for a while? Here, that would be one more copy and nothing saved.
+    fn writes_back(&self) -> bool {
+        self.mode.keeps_contents() && self.is_remote
     }
 
     /// A moment: attributes that were asked for after it are current as long as it [is](Self::is_now).
@@ -201,17 +208,13 @@ impl Cache {
         self.has_unwritten.store(index.unwritten > 0, Ordering::Release);
     }
 
-    /// A file was changed by this mount past the cache; `end` where only what comes behind its end was added.
-    pub(in crate::mount) fn written_past(&self, path: u64, is_appended: bool) {
+    /// These bytes of a file were written by this mount past the cache; `None`: behind its end, wherever that was.
+    pub(in crate::mount) fn written_past(&self, path: u64, range: Option<Range<u64>>) {
         self.note_change();
         let mut index = self.index.lock();
-        if !is_appended {
-            index.drop_clean(shared(path));
-        } else if let Some(file) = index.files.get_mut(&shared(path)) {
-            file.spoil(file.size..u64::MAX);
-            file.validator = None;
-            file.doubt_size();
-        }
+        let Some(file) = index.files.get(&shared(path)) else { return };
+        let range = range.unwrap_or(file.size..u64::MAX);
+        index.drop_clean(shared(path), range);
     }
 
     /// Files were changed by this mount past the cache, and nobody knows which.
@@ -220,7 +223,7 @@ impl Cache {
         let mut index = self.index.lock();
         let keys: Vec<Key> = index.files.keys().copied().collect();
         for key in keys {
-            index.drop_clean(key);
+            index.drop_clean(key, 0..u64::MAX);
             index.forget_if_idle(key);
         }
     }

@@ -1,7 +1,10 @@
 //! Files that programs have open.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,6 +28,8 @@ pub(crate) struct CachedFile {
     pub(super) ahead: Mutex<ReadAhead>,
     /// Failures of write-backs that were there before, or have been told.
     pub(super) told: Mutex<u64>,
+    /// The server was asked, since this was opened, whether the file is still what is here, or need not be.
+    is_validated: AtomicBool,
 }
 
 impl CachedFile {
@@ -53,17 +58,28 @@ impl CachedFile {
             (Arc::clone(&file.signals), file.failures, is_known)
         };
         let ahead = Mutex::new(ReadAhead::new(cache.largest_window));
-        let opened = Arc::new(Self { cache, handle, key, signals, ahead, told: Mutex::new(told) });
-        match opened.cache.mode {
-            CacheMode::ReadAhead => {}
-            CacheMode::Loose if is_known => {}
-            _ => opened.validate(removals, attributes).await?,
+        let needs_none = match cache.mode {
+            CacheMode::ReadAhead => true,
+            CacheMode::Loose => is_known,
+            _ => false,
+        };
+        let is_validated = AtomicBool::new(needs_none);
+        let opened = Arc::new(Self { cache, handle, key, signals, ahead, told: Mutex::new(told), is_validated });
+        // Where nothing is saved by asking early, who opens a file and does not read it does not pay for that.
+        if !needs_none && opened.cache.is_remote {
+            opened.validate(attributes).await?;
         }
         Ok(opened)
     }
 
+    /// May what is here be believed to be what the file was when it was opened, or is?
+    pub(super) fn is_validated(&self) -> bool {
+        self.is_validated.load(Ordering::Acquire)
+    }
+
     /// Asks the server whether the file is still what is here.
-    async fn validate(&self, removals: u64, attributes: Option<(Attributes, Moment)>) -> Result<()> {
+    pub(super) async fn validate(&self, attributes: Option<(Attributes, Moment)>) -> Result<()> {
+        let removals = self.handle.mount().removals();
         // Meanwhile nothing is written back: what the server tells is to be either with it or without.
         let flushing = self.signals.flushing.lock().await;
         let is_written = self.cache.index.lock().files.get(&self.key).is_none_or(|file| file.unwritten == 0);
@@ -81,6 +97,7 @@ impl CachedFile {
         }
         drop(index);
         drop(flushing);
+        self.is_validated.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -107,7 +124,7 @@ impl CachedFile {
 
     /// Is what is written kept here for a while, too?
     pub(in crate::mount) fn takes_writes(&self) -> bool {
-        self.cache.mode.keeps_contents()
+        self.cache.writes_back()
     }
 }
 

@@ -142,6 +142,12 @@ impl CachedFile {
                 break;
             }
             self.handle.mount().flush_gathered(self.key.0, None).await?;
+            if !self.is_validated() {
+                // What is known was told after the file had been opened.
+                let moment = self.cache.moment();
+                let attributes = self.handle.stat().await?;
+                self.validate(Some((attributes, moment))).await?;
+            }
             let missing = match self.find(offset, size) {
                 Found::Bytes(bytes, _) => return Ok(bytes),
                 Found::End => return Ok(Bytes::new()),
@@ -179,7 +185,7 @@ impl CachedFile {
 
     /// Looks in the index, and has more read ahead where that is found to be of use.
     fn find(self: &Arc<Self>, offset: u64, size: usize) -> Found {
-        if self.cache.has_ended() {
+        if self.cache.has_ended() || !self.is_validated() {
             return Found::Missing(offset);
         }
         let mount = self.handle.mount();

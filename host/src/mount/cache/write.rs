@@ -73,7 +73,7 @@ impl CachedFile {
         buffer.truncate(taken);
         self.handle.mount().count_copied(taken);
         let (written, _) = self.handle.write_from(offset, MemoryKind::Application, [buffer].into()).await;
-        self.cache.written_past(self.key.0, false);
+        self.cache.written_past(self.key.0, Some(offset..offset + taken as u64));
         match written? {
             0 => Err(Errno::EIO.into()),
             written => Ok(written),
@@ -93,7 +93,7 @@ impl CachedFile {
             (is_much, is_enough)
         };
         if is_much {
-            cache.flush_file(self.key, !cache.is_remote).await;
+            cache.flush_file(self.key, false).await;
             if cache.index.lock().unwritten > cache.most_unwritten {
                 cache.flush_all().await;
             }
@@ -103,7 +103,7 @@ impl CachedFile {
             let file = Arc::clone(self);
             run(async move {
                 let flushing = file.signals.flushing.lock().await;
-                file.cache.flush_locked(file.key, !file.cache.is_remote, true).await;
+                file.cache.flush_locked(file.key, false, true).await;
                 drop(flushing);
                 if let Some(file) = file.cache.index.lock().files.get_mut(&file.key) {
                     file.is_written_back = false;
