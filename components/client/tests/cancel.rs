@@ -106,6 +106,39 @@ fn nothing_written_without_a_flush_is_still_a_lie() {
     assert!(matches!(only(&fixture, token), Err(Error::Broken(_))));
 }
 
+#[test]
+fn what_was_answered_before_there_was_room_for_its_flush_is_not_flushed() {
+    let fixture = Fixture::with_ring(MemoryRing::new(Server::new().file("file", "x"), 8));
+    fixture.ring.hold();
+    let tokens: Vec<u32> = (0..4).map(|_| stat(&fixture)).collect();
+    fixture.ring.take_log();
+    fixture.mount.cancel(tokens[0]);
+    fixture.ring.serve(0);
+    assert_eq!(only(&fixture, tokens[0]), errno(Errno::EINTR));
+    while fixture.ring.serve_any() {
+        fixture.mount.reap();
+    }
+    assert!(!fixture.ring.take_log().contains(&"Tflush"));
+    fixture.assert_no_leak(0);
+}
+
+#[test]
+fn a_look_before_a_change_that_is_given_up_gives_its_fid_back() {
+    let fixture = Fixture::recovering(MemoryRing::new(Server::new().file("file", "x"), 64));
+    fixture.ring.take_log();
+    fixture.ring.hold();
+    let rename = fixture.mount.run(async |vfs| vfs.rename(0, "file".into(), 0, "new".into()).await);
+    let token = pending(rename);
+    fixture.mount.cancel(token);
+    let mut completions = Vec::new();
+    while fixture.ring.serve_any() {
+        completions.extend(fixture.mount.reap());
+    }
+    assert_eq!(completions, [(token, errno(Errno::EINTR))]);
+    assert_eq!(fixture.ring.take_log(), ["Twalk", "Tflush", "Tclunk"]);
+    fixture.assert_no_leak(0);
+}
+
 proptest! {
     #[test]
     fn whatever_is_cancelled_when_nothing_is_lost(

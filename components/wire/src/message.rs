@@ -1,7 +1,7 @@
 //! The messages themselves, and the frame around them.
 
 use crate::{
-    Attributes, HEADER_LEN, Inner, Lock, LockStatus, Names, Qid, Qids, SetAttributes, Statfs, Str,
+    Attributes, HEADER_LEN, Inner, Lock, LockStatus, NOFID, Names, Qid, Qids, SetAttributes, Statfs, Str,
     field::{Field, Reader, WireError, Writer},
 };
 
@@ -227,6 +227,42 @@ messages! {
     /// that `message` names is `newfid`, which stands for that file if `message` is done; or, in both, `NOFID`. Only
     /// after [`VERSION_NINERING`](crate::VERSION_NINERING).
     200 Tvisit { fid: u32, newfid: u32, names: Names<'a>, message: Inner<'a> };
+}
+
+impl Tmessage<'_> {
+    /// The fids that a server must know before it can do this; [`NOFID`] where there are fewer than two. The first is
+    /// the one that a [`Tvisit`](Self::Tvisit) around the message stands for.
+    pub fn fids(&self) -> [u32; 2] {
+        match *self {
+            Self::Tlink { dfid, fid, .. } => [dfid, fid],
+            Self::Trename { fid, dfid, .. } => [fid, dfid],
+            Self::Trenameat { olddirfid, newdirfid, .. } => [olddirfid, newdirfid],
+            Self::Tattach { afid: fid, .. }
+            | Self::Tmkdir { dfid: fid, .. }
+            | Self::Tunlinkat { dirfid: fid, .. }
+            | Self::Tstatfs { fid }
+            | Self::Tlopen { fid, .. }
+            | Self::Tlcreate { fid, .. }
+            | Self::Tsymlink { fid, .. }
+            | Self::Tmknod { fid, .. }
+            | Self::Treadlink { fid }
+            | Self::Tgetattr { fid, .. }
+            | Self::Tsetattr { fid, .. }
+            | Self::Txattrwalk { fid, .. }
+            | Self::Txattrcreate { fid, .. }
+            | Self::Treaddir { fid, .. }
+            | Self::Tfsync { fid, .. }
+            | Self::Tlock { fid, .. }
+            | Self::Tgetlock { fid, .. }
+            | Self::Twalk { fid, .. }
+            | Self::Tread { fid, .. }
+            | Self::Twrite { fid, .. }
+            | Self::Tclunk { fid }
+            | Self::Tremove { fid }
+            | Self::Tvisit { fid, .. } => [fid, NOFID],
+            Self::Tversion { .. } | Self::Tauth { .. } | Self::Tflush { .. } => [NOFID, NOFID],
+        }
+    }
 }
 
 messages! {

@@ -1,7 +1,10 @@
 //! What a server that means no good answers.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use ninering_wire::{Attributes, DirEntry, Inner, NOTAG, Qid, QidType, Qids, Rmessage, Statfs, Str, Tmessage};
+use ninering_wire::{
+    Attributes, DirEntry, HEADER_LEN, Inner, Lock, LockStatus, LockType, NOTAG, Qid, QidType, Qids, Rmessage, Statfs,
+    Str, Tmessage,
+};
 
 use crate::server::{Server, encode};
 
@@ -146,6 +149,16 @@ pub(crate) enum Lie {
         nanoseconds: u64,
     },
     Statfs(u64),
+    /// Of a value of so many bytes.
+    Xattrwalk(u64),
+    LockStatus(u8),
+    Lock {
+        kind: u8,
+        start: u64,
+        length: u64,
+        client_id: Few,
+    },
+    Auth(LyingQid),
     Empty(u8),
 }
 
@@ -278,6 +291,20 @@ impl Lie {
                 },
             },
             &Self::Statfs(blocks) => Rmessage::Rstatfs { statfs: Statfs { blocks, ..Statfs::default() } },
+            &Self::Xattrwalk(size) => Rmessage::Rxattrwalk { size },
+            &Self::LockStatus(status) => {
+                let mut reply = encode(tag, &Rmessage::Rlock { status: LockStatus::Success }, &[]);
+                reply[HEADER_LEN] = status;
+                return reply;
+            }
+            Self::Lock { kind, start, length, client_id } => {
+                let (start, length, client_id) = (*start, *length, Str(&client_id.0));
+                let lock = Lock { kind: LockType::Read, start, length, proc_id: 1, client_id };
+                let mut reply = encode(tag, &Rmessage::Rgetlock { lock }, &[]);
+                reply[HEADER_LEN] = *kind;
+                return reply;
+            }
+            Self::Auth(qid) => Rmessage::Rauth { aqid: qid.qid() },
             &Self::Empty(kind) => return vec![7, 0, 0, 0, kind, tag.to_le_bytes()[0], tag.to_le_bytes()[1]],
         };
         encode(tag, &message, &[])

@@ -10,12 +10,16 @@ use ninering_client::ring::{AddError, Direction, Extent, Ring, Transfer, Used};
 use ninering_iter::{self as iter, IovIter, PAGE_SIZE, Segment};
 use ninering_wire::{Errno, HEADER_LEN, Header, Message, NOTAG, RREAD_LEN, Tmessage};
 
-use crate::{answer::Answer, server::Server};
+use crate::{answer::Answer, script::Mode, server::Server};
 
 /// The most bytes of header, as the host has it.
 const MAX_HEADER: u32 = 8192;
 /// A client that sends more requests than this in one session does not come to an end.
 const MOST_REQUESTS: u32 = 30_000;
+
+/// `Tflush` and the answer to it.
+const TFLUSH: u8 = 108;
+const RFLUSH: u8 = 109;
 
 /// A ring; clones are the same one.
 #[derive(Clone)]
@@ -26,6 +30,8 @@ struct State {
     size: u16,
     /// It answers within a kick.
     immediate: bool,
+    /// A chain that comes back with nothing says that the connection is lost.
+    recovers: bool,
     /// Requests without payload are taken whether there is room or not, and wait.
     deferring: bool,
     answers: RefCell<VecDeque<Answer>>,
@@ -44,6 +50,8 @@ struct State {
     requests: Cell<u32>,
     /// No `Tread` was answered by a lie yet.
     reads_are_true: Cell<bool>,
+    /// There is no connection.
+    is_lost: Cell<bool>,
 }
 
 struct Chain {
@@ -52,6 +60,13 @@ struct Chain {
     reply_len: u32,
     extents: Vec<Extent>,
     direction: Direction,
+}
+
+impl Chain {
+    /// As it is sent.
+    fn tag(&self) -> &[u8] {
+        &self.request[5..HEADER_LEN]
+    }
 }
 
 /// Where a transfer's bytes come from or go to.
@@ -74,12 +89,13 @@ fn contains(outer: &Extent, inner: &Extent) -> bool {
 }
 
 impl LyingRing {
-    pub(crate) fn new(server: Server, size: u16, immediate: bool, deferring: bool) -> Self {
+    pub(crate) fn new(server: Server, mode: &Mode) -> Self {
         Self(Rc::new(State {
             server: RefCell::new(server),
-            size,
-            immediate,
-            deferring,
+            size: mode.queue_size(),
+            immediate: mode.immediate,
+            recovers: mode.recovers(),
+            deferring: mode.deferring,
             answers: RefCell::default(),
             region: RefCell::default(),
             own: RefCell::default(),
@@ -91,6 +107,7 @@ impl LyingRing {
             refuse: Cell::new(0),
             requests: Cell::new(0),
             reads_are_true: Cell::new(true),
+            is_lost: Cell::new(false),
         }))
     }
 
@@ -130,6 +147,9 @@ impl LyingRing {
 
     /// The device returns a chain, perhaps of nobody's.
     pub(crate) fn forge(&self, id: u32, header: Vec<u8>) {
+        if self.0.recovers && header.is_empty() {
+            self.lose();
+        }
         let written = header.len() as u32;
         self.0.used.borrow_mut().push_back((Used { id, written, header: header.into() }, Vec::new()));
     }
@@ -146,7 +166,12 @@ impl LyingRing {
         let Some(reply) = self.reply_to(&self.0.chains.borrow()[index]) else { return true };
         let chain = self.0.chains.borrow_mut().remove(index);
         self.0.told.set(told - 1);
+        self.flush(&chain, &reply);
+        let is_lost = self.0.recovers && reply.is_empty();
         self.return_chain(chain, &reply);
+        if is_lost {
+            self.lose();
+        }
         true
     }
 
@@ -164,6 +189,39 @@ impl LyingRing {
         reply.truncate(chain.reply_len as usize + space);
         self.server().follow(&message, &reply);
         Some(reply)
+    }
+
+    /// What is flushed, and was not answered, comes back with nothing, before the answer to the flush.
+    fn flush(&self, flush: &Chain, reply: &[u8]) {
+        let (TFLUSH, Some(RFLUSH)) = (flush.request[4], reply.get(4).copied()) else { return };
+        let told = self.0.told.get();
+        let place = self.0.chains.borrow()[..told].iter().position(|chain| *chain.tag() == flush.request[HEADER_LEN..]);
+        if let Some(place) = place {
+            let victim = self.0.chains.borrow_mut().remove(place);
+            self.0.told.set(told - 1);
+            self.return_chain(victim, &[]);
+        }
+    }
+
+    /// The connection is lost: what is in flight comes back with nothing, now and until there is [another](Self::connect).
+    pub(crate) fn lose(&self) {
+        self.0.is_lost.set(true);
+        self.server().lose();
+        self.return_unanswered();
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.0.is_lost.get()
+    }
+
+    pub(crate) fn connect(&self) {
+        self.0.is_lost.set(false);
+    }
+
+    fn return_unanswered(&self) {
+        let chains = self.0.chains.take().into_iter().chain(self.0.waiting.take());
+        chains.for_each(|chain| self.return_chain(chain, &[]));
+        self.0.told.set(0);
     }
 
     fn return_chain(&self, chain: Chain, reply: &[u8]) {
@@ -264,17 +322,30 @@ impl LyingRing {
         assert_eq!(u64::from(size), header.len() as u64 + payload, "the size of {message:?}");
         assert_eq!(u64::from(message.payload_len()), payload);
         assert_eq!(tag == NOTAG, matches!(message, Tmessage::Tversion { .. }));
-        let tag_of = |chain: &Chain| Header::decode(&chain.request).expect("checked").tag;
         let chains = self.0.chains.borrow();
         let waiting = self.0.waiting.borrow();
         for chain in chains.iter().chain(&*waiting) {
-            assert!(chain.id != id && tag_of(chain) != tag, "the tag {tag} is in use");
+            assert!(chain.id != id && chain.tag() != tag.to_le_bytes(), "the tag {tag} is in use");
+            let is_flushed = chain.request[4] == TFLUSH && chain.request[HEADER_LEN..] == tag.to_le_bytes();
+            assert!(!is_flushed, "the tag {tag} is being flushed");
         }
-        self.server().check(size, &message);
+        if let Tmessage::Tflush { oldtag } = message {
+            let used = self.0.used.borrow();
+            let mut ids =
+                chains.iter().chain(&*waiting).map(|chain| chain.id).chain(used.iter().map(|(used, _)| used.id));
+            assert!(ids.any(|id| id == oldtag.into()), "a flush of what was not asked");
+        }
+        // What goes to where nobody is, nobody sees.
+        if !self.is_lost() {
+            self.server().check(size, &message);
+        }
     }
 
     /// Gives the device what waits, as far as there is room.
     fn hand_over(&self) {
+        if self.is_lost() {
+            self.return_unanswered();
+        }
         while !self.0.waiting.borrow().is_empty() && self.descriptors() + 2 <= self.0.size.into() {
             let chain = self.0.waiting.borrow_mut().pop_front();
             self.0.chains.borrow_mut().extend(chain);
@@ -349,6 +420,10 @@ impl Ring for LyingRing {
         Ok(())
     }
 
+    fn revert(&self, iter: &Buffer, bytes: u64) -> bool {
+        iter.0.borrow_mut().revert(bytes).is_ok()
+    }
+
     fn kick(&self) -> Result<(), &'static str> {
         self.hand_over();
         self.0.told.set(self.0.chains.borrow().len());
@@ -359,6 +434,9 @@ impl Ring for LyingRing {
     }
 
     fn used(&self, mut take: impl FnMut(Used)) -> Result<(), &'static str> {
+        if self.is_lost() {
+            self.return_unanswered();
+        }
         while let Some((used, _)) = { self.0.used.borrow_mut().pop_front() } {
             take(used);
         }

@@ -3,6 +3,7 @@
 use arbitrary::{Arbitrary, Result, Unstructured};
 use ninering_client::vfs::OpenFlags;
 use ninering_iter::Kind;
+use ninering_wire::LockType;
 
 use crate::{
     answer::{Answer, Few},
@@ -35,6 +36,9 @@ pub(crate) struct Mode {
     pub(crate) immediate: bool,
     pub(crate) visits: bool,
     pub(crate) deferring: bool,
+    pub(crate) plain: bool,
+    pub(crate) authenticate: bool,
+    recovers: bool,
     /// The server dies in the end, rather than answering all that is still asked.
     pub(crate) dies: bool,
     queue: u8,
@@ -42,6 +46,11 @@ pub(crate) struct Mode {
 }
 
 impl Mode {
+    /// A lost connection is followed by another one.
+    pub(crate) fn recovers(&self) -> bool {
+        self.recovers && !self.immediate
+    }
+
     /// Descriptors in the queue.
     pub(crate) fn queue_size(&self) -> u16 {
         [8, 8, 16, 64][usize::from(self.queue % 4)]
@@ -59,12 +68,17 @@ pub(crate) enum Step {
     Do(Operation),
     Call(Call),
     Close(Node),
+    /// One of the operations under way is given up.
+    Cancel(u8),
     Answer(Answer),
     Serve(u8),
     Reap,
     ReapCalls,
     Refuse(u8),
     Forge(u8, Few),
+    /// The connection is lost, where there can be another one.
+    Lose,
+    Reconnect,
 }
 
 impl<'a> Arbitrary<'a> for Step {
@@ -76,9 +90,12 @@ impl<'a> Arbitrary<'a> for Step {
             100..=179 => Self::Answer(from.arbitrary()?),
             180..=219 => Self::Serve(from.arbitrary()?),
             220..=244 => Self::Reap,
-            245..=249 => Self::ReapCalls,
-            250..=253 => Self::Refuse(from.arbitrary()?),
-            _ => Self::Forge(from.arbitrary()?, from.arbitrary()?),
+            245..=247 => Self::ReapCalls,
+            248..=251 => Self::Cancel(from.arbitrary()?),
+            252 => Self::Refuse(from.arbitrary()?),
+            253 => Self::Forge(from.arbitrary()?, from.arbitrary()?),
+            254 => Self::Lose,
+            255 => Self::Reconnect,
         })
     }
 }
@@ -190,7 +207,7 @@ impl Flags {
             follow: !is(7),
             sync: is(8),
             data_sync: is(9),
-            attributes: false,
+            attributes: is(13),
         }
     }
 }
@@ -216,12 +233,40 @@ pub(crate) enum Operation {
     Rename(Node, Path, Node, Path),
     Unlink(Node, Path),
     RemoveDirectory(Node, Path),
+    ReadDirectoryPlus(Node, Offset),
+    LookUpAt(Node, Path, bool),
+    Version(Node),
+    GetXattr(Node, Path, Memory),
+    SetXattr(Node, Path, u8, Memory),
+    ListXattrs(Node, Path, Memory),
+    RemoveXattr(Node, Path),
+    Access(Node, Path, bool, u8),
+    Lock(Node, bool, Range),
+    TestLock(Node, Range),
+    MakeSpecial(Node, Path, u32),
+    AuthRead(Memory),
+    AuthWrite(Memory),
+    Attach,
+}
+
+/// What is locked, and how.
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub(crate) struct Range {
+    kind: u8,
+    pub(crate) start: u64,
+    pub(crate) length: u64,
+}
+
+impl Range {
+    pub(crate) fn kind(self) -> LockType {
+        [LockType::Write, LockType::Read, LockType::Unlock][usize::from(self.kind % 3)]
+    }
 }
 
 /// One of the 9P calls. The fids are few.
 #[derive(Arbitrary, Clone, Debug)]
 pub(crate) enum Call {
-    Attach(u8),
+    Attach(u8, Option<u8>),
     Walk(u8, u8, Vec<Few>),
     Lopen(u8, u32),
     Lcreate(u8, Few),
@@ -234,4 +279,17 @@ pub(crate) enum Call {
     Clunk(u8),
     Remove(u8),
     Unlinkat(u8, Few),
+    Auth(u8),
+    Symlink(u8, Few, Few),
+    Mknod(u8, Few),
+    Rename(u8, u8, Few),
+    Setattr(u8, u64),
+    Xattrwalk(u8, u8, Few),
+    Xattrcreate(u8, Few, u64),
+    Fsync(u8),
+    Lock(u8, Range),
+    Getlock(u8, Range),
+    Link(u8, u8, Few),
+    Mkdir(u8, Few),
+    Renameat(u8, Few, u8, Few),
 }

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use ninering_client::session::FIRST_FOREIGN_FID;
 use ninering_wire::{
-    Attributes, DirEntry, Errno, Frame, Inner, NAME_MAX, NOFID, NOTAG, Names, Qid, QidType, Qids, Rmessage, Statfs,
-    Str, Tmessage, VERSION_9P2000L, VERSION_NINERING, dirent_type, getattr, mode,
+    Attributes, DirEntry, Errno, Frame, Inner, Lock, LockStatus, LockType, NAME_MAX, NOFID, NOTAG, Names, Qid, QidType,
+    Qids, Rmessage, Statfs, Str, Tmessage, VERSION_9P2000L, VERSION_NINERING, dirent_type, getattr, mode,
 };
 
 /// A server without files: what a name leads to is told by its first letter (`d` a directory, `l` a symbolic link, `n`
@@ -23,12 +23,16 @@ pub(crate) struct Server {
     fids: HashSet<u32>,
     /// Of walks that did not come to their end: they may be clunked all the same.
     unfinished: HashSet<u32>,
+    /// Of walks from fids that are not the client's own, and that it cannot make again at another connection.
+    foreign: HashSet<u32>,
 }
 
 /// Bytes in each file.
 const FILE_SIZE: u64 = 50_000;
 /// The targets of links.
 const TARGETS: [&[u8]; 8] = [b"a", b"d/a", b"../a", b"/d/a", b"l", b"d/../l", b".", b"none/a"];
+/// What becomes of locks.
+const LOCKS: [LockStatus; 4] = [LockStatus::Success, LockStatus::Blocked, LockStatus::Error, LockStatus::Grace];
 /// The names in each directory.
 const NAMES: [&[u8]; 6] = [b".", b"..", b"a", b"d", b"l", b"a longer name than most"];
 
@@ -61,6 +65,7 @@ impl Server {
             agreed: None,
             fids: HashSet::new(),
             unfinished: HashSet::new(),
+            foreign: HashSet::new(),
         }
     }
 
@@ -75,14 +80,19 @@ impl Server {
     }
 
     /// Checks that a request is one that an honest client may send now.
-    pub(crate) fn check(&self, size: u32, request: &Tmessage<'_>) {
+    pub(crate) fn check(&mut self, size: u32, request: &Tmessage<'_>) {
         if let Some(msize) = self.agreed {
             assert!(size <= msize, "a message of {size} bytes where {msize} were agreed on");
         }
         match request {
             Tmessage::Twalk { fid, newfid, names } => {
+                if *fid >= FIRST_FOREIGN_FID {
+                    self.foreign.insert(*newfid);
+                }
                 self.check_known(*fid, request);
-                self.check_new(*newfid);
+                if newfid != fid {
+                    self.check_new(*newfid);
+                }
                 check_names(*fid, names);
             }
             Tmessage::Tvisit { fid, newfid, names, message } => {
@@ -94,21 +104,30 @@ impl Server {
                 check_names(*fid, names);
                 let inner = Frame::<Tmessage<'_>>::decode(message.0).expect("a message within");
                 assert_eq!(inner.tag, NOTAG);
-                assert_eq!(fid_of(&inner.message), *newfid);
+                assert_eq!(inner.message.fids()[0], *newfid);
                 check_name_of(&inner.message);
             }
-            Tmessage::Tattach { fid, .. } => self.check_new(*fid),
+            Tmessage::Tattach { fid, .. } => {
+                self.check_known(request.fids()[0], request);
+                self.check_new(*fid);
+            }
+            Tmessage::Tauth { afid, .. } => self.check_new(*afid),
+            Tmessage::Txattrwalk { fid, newfid, .. } => {
+                self.check_known(*fid, request);
+                self.check_new(*newfid);
+            }
             Tmessage::Tversion { .. } => {}
             Tmessage::Tclunk { fid } if self.unfinished.contains(fid) => {}
             request => {
-                self.check_known(fid_of(request), request);
+                request.fids().into_iter().for_each(|fid| self.check_known(fid, request));
                 check_name_of(request);
             }
         }
     }
 
     fn check_known(&self, fid: u32, request: &Tmessage<'_>) {
-        let known = self.fids.contains(&fid) || self.ordered || fid >= FIRST_FOREIGN_FID;
+        // The latter include NOFID.
+        let known = self.fids.contains(&fid) || self.foreign.contains(&fid) || self.ordered || fid >= FIRST_FOREIGN_FID;
         assert!(known, "a fid that there is not: {request:?}");
     }
 
@@ -119,6 +138,13 @@ impl Server {
         );
     }
 
+    /// The connection is lost, and with it all that was known of its other end.
+    pub(crate) fn lose(&mut self) {
+        self.fids.clear();
+        self.unfinished.clear();
+        self.agreed = None;
+    }
+
     /// Notes what an answer, such as it is, has made of the fids.
     pub(crate) fn follow(&mut self, request: &Tmessage<'_>, reply: &[u8]) {
         let reply = Frame::<Rmessage<'_>>::decode(reply).ok().map(|frame| frame.message);
@@ -127,7 +153,12 @@ impl Server {
                 self.fids.remove(fid);
                 self.unfinished.remove(fid);
             }
-            (Tmessage::Tattach { fid, .. }, Some(Rmessage::Rattach { .. })) => _ = self.fids.insert(*fid),
+            (Tmessage::Tattach { fid, .. }, Some(Rmessage::Rattach { .. }))
+            | (Tmessage::Tauth { afid: fid, .. }, Some(Rmessage::Rauth { .. }))
+            | (Tmessage::Txattrwalk { newfid: fid, .. }, Some(Rmessage::Rxattrwalk { .. })) => {
+                self.fids.insert(*fid);
+            }
+            (Tmessage::Twalk { fid, newfid, .. }, _) if fid == newfid => {}
             (Tmessage::Twalk { newfid, names, .. }, Some(Rmessage::Rwalk { qids })) => {
                 if qids.len() == names.len() {
                     self.unfinished.remove(newfid);
@@ -241,7 +272,19 @@ impl Server {
             Tmessage::Tclunk { .. } => Rmessage::Rclunk {},
             Tmessage::Tremove { .. } => Rmessage::Rremove {},
             Tmessage::Tflush { .. } => Rmessage::Rflush {},
-            _ => return Err(Errno::EOPNOTSUPP),
+            Tmessage::Tauth { .. } if variety & 1 == 1 => return Err(Errno::EOPNOTSUPP),
+            Tmessage::Tauth { .. } => Rmessage::Rauth { aqid: file },
+            Tmessage::Txattrwalk { .. } => {
+                Rmessage::Rxattrwalk { size: [6, 0, 100, 5000, FILE_SIZE][usize::from(variety % 5)] }
+            }
+            Tmessage::Txattrcreate { .. } => Rmessage::Rxattrcreate {},
+            Tmessage::Tlock { .. } => Rmessage::Rlock { status: LOCKS[usize::from(variety % 4)] },
+            Tmessage::Tgetlock { .. } => {
+                let kind = [LockType::Unlock, LockType::Read, LockType::Write][usize::from(variety % 3)];
+                let client_id = Str(b"another client");
+                Rmessage::Rgetlock { lock: Lock { kind, start: 0, length: 0, proc_id: 1, client_id } }
+            }
+            Tmessage::Tmknod { .. } => Rmessage::Rmknod { qid: file },
         })
     }
 }
@@ -265,39 +308,6 @@ fn walk(names: &Names<'_>, variety: u8) -> Result<Qids, Errno> {
     if qids.is_empty() && !names.is_empty() { Err(Errno::ENOENT) } else { Ok(qids) }
 }
 
-/// The fid that a request is first of all about.
-fn fid_of(request: &Tmessage<'_>) -> u32 {
-    match *request {
-        Tmessage::Trenameat { olddirfid: fid, .. }
-        | Tmessage::Tunlinkat { dirfid: fid, .. }
-        | Tmessage::Tlink { dfid: fid, .. }
-        | Tmessage::Tmkdir { dfid: fid, .. }
-        | Tmessage::Tstatfs { fid }
-        | Tmessage::Tlopen { fid, .. }
-        | Tmessage::Tlcreate { fid, .. }
-        | Tmessage::Tsymlink { fid, .. }
-        | Tmessage::Tmknod { fid, .. }
-        | Tmessage::Trename { fid, .. }
-        | Tmessage::Treadlink { fid }
-        | Tmessage::Tgetattr { fid, .. }
-        | Tmessage::Tsetattr { fid, .. }
-        | Tmessage::Txattrwalk { fid, .. }
-        | Tmessage::Txattrcreate { fid, .. }
-        | Tmessage::Treaddir { fid, .. }
-        | Tmessage::Tfsync { fid, .. }
-        | Tmessage::Tlock { fid, .. }
-        | Tmessage::Tgetlock { fid, .. }
-        | Tmessage::Tread { fid, .. }
-        | Tmessage::Twrite { fid, .. }
-        | Tmessage::Tclunk { fid }
-        | Tmessage::Tremove { fid }
-        | Tmessage::Tattach { fid, .. }
-        | Tmessage::Twalk { fid, .. }
-        | Tmessage::Tvisit { fid, .. } => fid,
-        Tmessage::Tversion { .. } | Tmessage::Tauth { .. } | Tmessage::Tflush { .. } => NOFID,
-    }
-}
-
 /// The mount's root is never left: no name that is sent leads up, or is a path.
 fn check_names(from: u32, names: &Names<'_>) {
     if from < FIRST_FOREIGN_FID {
@@ -312,7 +322,7 @@ fn check_name(name: Str<'_>) {
 
 /// The same of the names in other requests.
 fn check_name_of(request: &Tmessage<'_>) {
-    if fid_of(request) >= FIRST_FOREIGN_FID && fid_of(request) != NOFID {
+    if (FIRST_FOREIGN_FID..NOFID).contains(&request.fids()[0]) {
         return;
     }
     match *request {

@@ -10,7 +10,7 @@
 
 use ninering_wire::Tmessage;
 
-use super::{NOBODY, Session, SlotState, State, answer::Answer, send::Refusal, slot::Cleanup};
+use super::{NOBODY, Session, Slot, SlotState, State, answer::Answer, send::Refusal, slot::Cleanup};
 use crate::{executor::Task, ring::Ring};
 
 /// `Tversion`.
@@ -102,12 +102,13 @@ impl State {
         place.map(|place| self.cancelled.swap_remove(place)).is_some()
     }
 
-    /// A request whose flush is still to be sent.
+    /// A request whose flush is still to be sent, and that was not answered meanwhile.
     fn next_to_flush(&mut self) -> Option<u16> {
         if !self.flushes_wanted {
             return None;
         }
-        let wanted = self.slots.iter().position(|slot| slot.flush == Flush::Wanted);
+        let is_in_flight = |slot: &Slot| matches!(slot.state, SlotState::InFlight | SlotState::Abandoned);
+        let wanted = self.slots.iter().position(|slot| slot.flush == Flush::Wanted && is_in_flight(slot));
         self.flushes_wanted = wanted.is_some();
         wanted.map(|index| index as u16) // there are fewer slots than tags
     }
@@ -117,7 +118,7 @@ impl State {
         let Some(slot) = self.slots.get_mut(usize::from(victim)) else { return };
         match (slot.flush, &slot.state) {
             (Flush::Sent, SlotState::Drained) => {
-                *slot = super::Slot::default();
+                *slot = Slot::default();
                 self.free_tag(victim);
             }
             (Flush::Sent, _) => slot.flush = Flush::Done,
@@ -133,7 +134,7 @@ impl State {
             return;
         }
         if let SlotState::Drained = slot.state {
-            *slot = super::Slot::default();
+            *slot = Slot::default();
             self.free_tag(victim);
         } else {
             slot.flush = if is_done { Flush::Done } else { Flush::None };

@@ -19,7 +19,9 @@ impl<R: Ring> Session<R> {
         Ok(self.state.borrow_mut().fids.allocate().ok_or(Errno::ENFILE)?)
     }
 
+    /// The server does not know the fid, and need not know it again.
     pub(crate) fn free_fid(&self, fid: u32) {
+        self.with_ledger(|ledger| ledger.forget(fid));
         self.state.borrow_mut().fids.free(fid);
     }
 

@@ -177,7 +177,7 @@ impl Ledger {
         if !self.has_faults {
             return Ok(());
         }
-        let records = || fids_of(message).into_iter().filter_map(|fid| self.fids.get(&fid));
+        let records = || message.fids().into_iter().filter_map(|fid| self.fids.get(&fid));
         if records().any(|record| record.stale) {
             return Err(Errno::ESTALE);
         }
@@ -337,39 +337,6 @@ impl Ledger {
                 Some((self.get(*olddirfid)?.place.child(oldname), self.get(*newdirfid)?.place.child(newname)))
             }
             _ => None,
-        }
-    }
-}
-
-/// The fids that a request needs; NOFID where there is none.
-fn fids_of(message: &Tmessage<'_>) -> [u32; 2] {
-    match *message {
-        Tmessage::Tlink { dfid, fid, .. } | Tmessage::Trename { fid, dfid, .. } => [fid, dfid],
-        Tmessage::Trenameat { olddirfid, newdirfid, .. } => [olddirfid, newdirfid],
-        Tmessage::Tmkdir { dfid: fid, .. }
-        | Tmessage::Tunlinkat { dirfid: fid, .. }
-        | Tmessage::Tstatfs { fid }
-        | Tmessage::Tlopen { fid, .. }
-        | Tmessage::Tlcreate { fid, .. }
-        | Tmessage::Tsymlink { fid, .. }
-        | Tmessage::Tmknod { fid, .. }
-        | Tmessage::Treadlink { fid }
-        | Tmessage::Tgetattr { fid, .. }
-        | Tmessage::Tsetattr { fid, .. }
-        | Tmessage::Txattrwalk { fid, .. }
-        | Tmessage::Txattrcreate { fid, .. }
-        | Tmessage::Treaddir { fid, .. }
-        | Tmessage::Tfsync { fid, .. }
-        | Tmessage::Tlock { fid, .. }
-        | Tmessage::Tgetlock { fid, .. }
-        | Tmessage::Twalk { fid, .. }
-        | Tmessage::Tread { fid, .. }
-        | Tmessage::Twrite { fid, .. }
-        | Tmessage::Tclunk { fid }
-        | Tmessage::Tremove { fid }
-        | Tmessage::Tvisit { fid, .. } => [fid, NOFID],
-        Tmessage::Tversion { .. } | Tmessage::Tauth { .. } | Tmessage::Tattach { .. } | Tmessage::Tflush { .. } => {
-            [NOFID, NOFID]
         }
     }
 }

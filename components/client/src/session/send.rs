@@ -94,7 +94,9 @@ impl<R: Ring> Session<R> {
         if task != NOBODY && !restores && state.blocked.front().is_some_and(|&first| first != task) {
             return Err(self.block(state, task));
         }
-        if state.is_cancelled(task) && task != self.turn.get() {
+        // What gives a fid back is sent in any case, for its number is free when the operation is over.
+        let gives_back = matches!(message, Tmessage::Tclunk { .. });
+        if state.is_cancelled(task) && task != self.turn.get() && !gives_back {
             return Err(Errno::EINTR.into());
         }
         let index = match state.free_tags.last() {
