@@ -8,16 +8,18 @@
 //! last of them away, which is the parent of where the walk really is, behind all links; and above the first there
 //! is nothing.
 
+mod visit;
+
 use std::rc::Rc;
 
-use ninering_wire::{Attributes, Errno, HEADER_LEN, MAXWELEM, NAME_MAX, Names, PATH_MAX, Qid, Rmessage, Str, Tmessage};
+use ninering_wire::{Errno, HEADER_LEN, MAXWELEM, NAME_MAX, Names, PATH_MAX, Qid, Str};
 use smallvec::SmallVec;
 
+pub(crate) use self::visit::Visit;
 use crate::{
     error::Error,
-    executor::both,
     ring::Ring,
-    session::{Fid, Session, Visited, Walked, attributes, getattr, opened},
+    session::{Fid, Session, Walked},
     vfs::Node,
 };
 
@@ -66,22 +68,15 @@ pub(crate) enum Arrival {
     Missing(Name),
 }
 
-/// What has come of a flight that was to do all at once.
-pub(crate) enum Visit<T> {
-    Done(T),
-    /// As [`Arrival::Missing`].
-    Missing(Name),
-    /// The path is not so simple, or a part of it is walked now; the rest is to be done step by step.
-    Unfinished,
-}
-
-impl<T> From<Option<Arrival>> for Visit<T> {
-    fn from(arrival: Option<Arrival>) -> Self {
-        match arrival {
-            Some(Arrival::Missing(name)) => Self::Missing(name),
-            Some(Arrival::Found) | None => Self::Unfinished,
-        }
-    }
+/// A `Twalk` of several names.
+#[derive(Clone, Copy, Debug)]
+struct Leg {
+    /// The fid that it starts from.
+    from: u32,
+    /// How many of its names were passed before.
+    again: usize,
+    /// How many names it has.
+    names: usize,
 }
 
 /// A walk under way.
@@ -167,170 +162,6 @@ impl<R: Ring> Walker<R> {
         }
     }
 
-    /// In one flight, where that can be: walks to the end of the path, and does what `message` says with the file
-    /// there. `message` must do no harm to a symbolic link that is still to be followed. Yields the qids of the walk too.
-    pub(crate) async fn visit<T>(
-        &mut self,
-        follow: bool,
-        message: impl Fn(u32) -> Tmessage<'static>,
-        read: impl FnOnce(Rmessage<'_>) -> Option<T>,
-    ) -> Result<Visit<(T, Walked)>, Error> {
-        let Some((from, again, names)) = self.straight().filter(|(_, _, names)| !names.is_empty()) else {
-            return Ok(Visit::Unfinished);
-        };
-        let names_walked = names.len();
-        let visited = self.session.visit(from, names, false, message, read).await;
-        let walk = visited.map(|Visited { qids, done, .. }| (qids, done));
-        match walk {
-            Ok((qids, Some(done))) if !self.meets_link(&qids, follow) => {
-                let is_dir = qids.last().is_some_and(|qid| qid.kind.is_dir());
-                if (self.tail.slash || self.tail.dot) && !is_dir {
-                    return Err(Errno::ENOTDIR.into());
-                }
-                Ok(Visit::Done((done?, qids)))
-            }
-            walk => {
-                let walk = walk.map(|(qids, _)| (qids, None));
-                Ok(self.arrive(from, again, names_walked, walk, follow).await?.into())
-            }
-        }
-    }
-
-    /// In one flight, where that can be: walks to the end of the path and opens what is there, if it is a file. Yields the
-    /// attributes too if they are wanted and can be had in the same flight.
-    pub(crate) async fn visit_open(
-        &mut self,
-        follow: bool,
-        flags: u32,
-        wants_attributes: bool,
-    ) -> Result<(Visit<(Fid<R>, Qid, u32)>, Option<Attributes>), Error> {
-        // A slash behind the name of a file is to be seen before the file is opened, and perhaps truncated.
-        let straight = self.straight().filter(|(_, _, names)| !names.is_empty());
-        let Some((from, again, names)) = straight.filter(|_| !self.tail.slash && !self.tail.dot) else {
-            return Ok((Visit::Unfinished, None));
-        };
-        let names_walked = names.len();
-        let open = |fid| Tmessage::Tlopen { fid, flags };
-        let opening = self.session.visit(from, names, true, open, opened);
-        if !wants_attributes || !self.session.knows_visits() {
-            let visited = opening.await;
-            return Ok((self.arrive_opened(from, again, names_walked, visited, follow).await?, None));
-        }
-        let asking = self.session.visit(from, names, false, getattr, attributes);
-        let (visited, asked) = both(opening, asking).await;
-        let found = asked.ok().and_then(|asked| asked.done).and_then(Result::ok);
-        Ok((self.arrive_opened(from, again, names_walked, visited, follow).await?, found))
-    }
-
-    /// What follows from how far a flight came that was to open a file.
-    async fn arrive_opened(
-        &mut self,
-        from: u32,
-        again: usize,
-        names_walked: usize,
-        visited: Result<Visited<R, (Qid, u32)>, Error>,
-        follow: bool,
-    ) -> Result<Visit<(Fid<R>, Qid, u32)>, Error> {
-        let Visited { qids, done, fid } = match visited {
-            Ok(visited) => visited,
-            Err(error) => return Ok(self.arrive(from, again, names_walked, Err(error), follow).await?.into()),
-        };
-        let last = qids.last().copied().unwrap_or_default();
-        let fid = match (done, fid) {
-            (None, _) => None,
-            _ if self.meets_link(&qids, follow) => None,
-            // From an open fid no path can be walked.
-            (Some(Ok(_)), _) if last.kind.is_dir() => return Ok(Visit::Unfinished),
-            (Some(Ok(_)), Some(_)) if last.kind.is_symlink() => None,
-            (Some(Ok((qid, iounit))), Some(fid)) => return Ok(Visit::Done((fid, qid, iounit))),
-            (Some(Err(_)), Some(fid)) if last.kind.is_dir() => Some(fid),
-            (Some(Err(_)), None) if last.kind.is_dir() => return Ok(Visit::Unfinished),
-            (Some(Err(_)), _) if last.kind.is_symlink() => return Err(Errno::ELOOP.into()),
-            (Some(Err(error)), _) => return Err(error),
-            (Some(Ok(_)), None) => return Err(Errno::EIO.into()),
-        };
-        Ok(self.arrive(from, again, names_walked, Ok((qids, fid)), follow).await?.into())
-    }
-
-    /// In one flight, where that can be: walks to the directory where the steps to go end, and makes a file in it
-    /// by `Tlcreate`.
-    pub(crate) async fn visit_create(
-        &mut self,
-        message: impl for<'w> Fn(&'w Self, u32) -> Tmessage<'w>,
-    ) -> Result<Visit<(Fid<R>, Qid, u32)>, Error> {
-        let Some((from, again, names)) = self.straight() else { return Ok(Visit::Unfinished) };
-        let names_walked = names.len();
-        let walk = match self.session.visit(from, names, true, |fid| message(self, fid), opened).await {
-            Ok(Visited { qids, done: Some(done), fid }) if !self.meets_link(&qids, true) => {
-                let ((qid, iounit), Some(fid)) = (done?, fid) else { return Err(Errno::EIO.into()) };
-                return Ok(Visit::Done((fid, qid, iounit)));
-            }
-            // Nothing can be made in a link.
-            Ok(Visited { qids, .. }) => Ok((qids, None)),
-            Err(error) => Err(error),
-        };
-        self.arrive_at_directory(from, again, names_walked, walk).await
-    }
-
-    /// In one flight, where that can be: walks to the directory where the steps to go end, and does in it what
-    /// `message` says. Not finished where that directory is at hand already.
-    pub(crate) async fn visit_directory<T>(
-        &mut self,
-        message: impl for<'w> Fn(&'w Self, u32) -> Tmessage<'w>,
-        read: impl FnOnce(Rmessage<'_>) -> Option<T>,
-    ) -> Result<Visit<T>, Error> {
-        let Some((from, again, names)) = self.straight().filter(|(_, _, names)| !names.is_empty()) else {
-            return Ok(Visit::Unfinished);
-        };
-        let names_walked = names.len();
-        let walk = match self.session.visit(from, names, false, |fid| message(self, fid), read).await {
-            Ok(Visited { qids, done: Some(done), .. }) if !self.meets_link(&qids, true) => {
-                return Ok(Visit::Done(done?));
-            }
-            Ok(Visited { qids, .. }) => Ok((qids, None)),
-            Err(error) => Err(error),
-        };
-        self.arrive_at_directory(from, again, names_walked, walk).await
-    }
-
-    /// What follows from how far the walk to a directory came, in which nothing was done.
-    async fn arrive_at_directory<T>(
-        &mut self,
-        from: u32,
-        again: usize,
-        names_walked: usize,
-        walk: Result<(Walked, Option<Fid<R>>), Error>,
-    ) -> Result<Visit<T>, Error> {
-        if names_walked == 0 {
-            return Err(walk.err().unwrap_or(Errno::EIO.into()));
-        }
-        match self.arrive(from, again, names_walked, walk, true).await? {
-            Some(_) => Err(Errno::ENOENT.into()),
-            None => Ok(Visit::Unfinished),
-        }
-    }
-
-    /// Where a flight starts that is to go all the way that is left, how many names of that were passed before, and all of
-    /// them; `None` where one `Twalk` does not go so far, or nothing can be sent along with it.
-    fn straight(&self) -> Option<(u32, usize, Names<'_>)> {
-        if !self.session.can_visit() {
-            return None;
-        }
-        let passed = self.passed.len() - self.depth();
-        let (names, again) = self.next_names();
-        (again == passed && names.len() == passed + self.to_go.len()).then(|| (self.fid(), again, names))
-    }
-
-    /// Is there a link among these, the whole of the path, at which the walk is not to end?
-    fn meets_link(&self, qids: &[Qid], follow: bool) -> bool {
-        let follow = follow || self.tail.slash || self.tail.dot;
-        let (last, before) = match qids.split_last() {
-            Some((last, before)) => (Some(last), before),
-            None => (None, qids),
-        };
-        before.iter().any(|qid| qid.kind.is_symlink()) || follow && last.is_some_and(|qid| qid.kind.is_symlink())
-    }
-
     /// Walks to the end of the path. `follow` says whether to go on where that is a symbolic link.
     pub(crate) async fn run(&mut self, follow: bool) -> Result<Arrival, Error> {
         let arrival = self.walk_all(follow).await?;
@@ -395,30 +226,26 @@ impl<R: Ring> Walker<R> {
 
     /// One `Twalk`.
     async fn walk_some(&mut self, follow: bool) -> Result<Option<Arrival>, Error> {
-        let from = self.fid();
-        let (walked, names_walked, again) = {
-            let (names, again) = self.next_names();
+        let (leg, walked) = {
+            let (leg, names) = self.next_leg();
             if names.is_empty() {
                 return Err(Errno::ENAMETOOLONG.into());
             }
-            let walked = self.session.walk(from, &names).await;
-            (walked, names.len(), again)
+            (leg, self.session.walk(leg.from, &names).await)
         };
-        self.arrive(from, again, names_walked, walked, follow).await
+        self.arrive(leg, walked, follow).await
     }
 
-    /// What follows from how far a `Twalk` of so many names came, the first `again` of which were passed before.
+    /// What follows from how far a `Twalk` came.
     async fn arrive(
         &mut self,
-        from: u32,
-        again: usize,
-        names_walked: usize,
+        Leg { from, again, names }: Leg,
         walked: Result<(Walked, Option<Fid<R>>), Error>,
         follow: bool,
     ) -> Result<Option<Arrival>, Error> {
         let (qids, fid) = match walked {
             // Servers answer with an error only if it strikes at the first name.
-            Err(Error::Errno(Errno::ENOENT)) if again == 0 && names_walked == 1 => return self.missing().map(Some),
+            Err(Error::Errno(Errno::ENOENT)) if again == 0 && names == 1 => return self.missing().map(Some),
             Err(error) => return Err(error),
             Ok(walked) => walked,
         };
@@ -434,7 +261,7 @@ impl<R: Ring> Walker<R> {
             let is_last = self.to_go.is_empty();
             if qid.kind.is_symlink() && (!is_last || follow || self.tail.slash || self.tail.dot) {
                 let link = match fid {
-                    Some(fid) if index + 1 == names_walked => fid,
+                    Some(fid) if index + 1 == names => fid,
                     _ => self.walk_to(from, name).await?,
                 };
                 self.follow(link).await?;
@@ -443,7 +270,7 @@ impl<R: Ring> Walker<R> {
             self.passed.push((name, qid));
         }
         if let Some(fid) = fid {
-            self.at = Some((fid, self.depth() + names_walked));
+            self.at = Some((fid, self.depth() + names));
             return Ok(None);
         }
         // The walk has stopped at `names[qids.len()]`. Linux's servers do not say why; that the name is not there
@@ -463,17 +290,16 @@ impl<R: Ring> Walker<R> {
         }
     }
 
-    /// The names of the next `Twalk` from [`Walker::fid`], and how many of them were passed before: those since the
-    /// fid at hand, for `..` has taken away the fid of the place itself.
-    fn next_names(&self) -> (Names<'_>, usize) {
+    /// The next `Twalk`. What it passes again is what was passed since the fid at hand, for `..` has taken away the fid
+    /// of the place itself.
+    fn next_leg(&self) -> (Leg, Names<'_>) {
         let again = self.passed.get(self.depth()..).unwrap_or_default();
         let steps = self.to_go.iter().rev().map_while(|step| match *step {
             Step::Name(name) => Some(name),
             Step::Parent => None,
         });
         let names = self.fitting(again.iter().map(|&(name, _)| name).chain(steps));
-        let again = again.len().min(names.len());
-        (names, again)
+        (Leg { from: self.fid(), again: again.len().min(names.len()), names: names.len() }, names)
     }
 
     /// As many of these names as one `Twalk` can carry.
