@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Export, behaviours::list_large_directory};
+use common::{Export, behaviours::directories::list_large_directory};
 use ninering::backend::{DirBackend, DirOptions, MemBackend};
 use tempfile::TempDir;
 
