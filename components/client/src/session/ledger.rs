@@ -5,10 +5,10 @@
 
 use std::{collections::HashMap, rc::Rc};
 
-use ninering_wire::{Errno, Inner, LockStatus, LockType, NOFID, Names, Qid, Rmessage, Tmessage, lopen};
+use ninering_wire::{Errno, Inner, LockStatus, NOFID, Names, Qid, Rmessage, Tmessage, lopen};
 
-/// So many changes of a fid's locks can be made again; a fid with more has lost them all when the connection is lost.
-const MOST_LOCKS: usize = 1024;
+use super::locks::{Held, Locks, Owner};
+
 /// `ENOLCK`: the locks that were held through a fid are lost.
 const ENOLCK: Errno = Errno(37);
 
@@ -19,6 +19,7 @@ pub(super) struct Ledger {
     roots: Vec<Rc<Root>>,
     /// Renames of which it is not known whether they were done: from where to where.
     doubtful: Vec<(Place, Place)>,
+    locks: Locks,
     /// By the file's number: what is written to it now.
     writers: HashMap<u64, Writers>,
     /// Some fids are stale, or have lost their locks.
@@ -43,16 +44,6 @@ pub(super) struct Place {
     pub(super) names: Vec<Rc<[u8]>>,
 }
 
-/// A change of locks, to be made again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Locking {
-    pub(super) kind: LockType,
-    pub(super) start: u64,
-    pub(super) length: u64,
-    pub(super) proc_id: u32,
-    pub(super) client_id: Vec<u8>,
-}
-
 /// What is known of a fid.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
@@ -60,13 +51,14 @@ pub(super) struct Record {
     pub(super) qid: Qid,
     /// The flags that it was opened with.
     pub(super) open: Option<u32>,
-    pub(super) locks: Vec<Locking>,
     /// It stands for an extended attribute, which cannot be made again.
     pub(super) is_attribute: bool,
     /// The server does not know it: there was another file where it was, or none, or it could not be opened.
     pub(super) stale: bool,
     /// Locks that were held through it are another's now, or may have been.
     pub(super) lost_locks: bool,
+    /// It may hold locks that are not known here.
+    has_unknown_locks: bool,
 }
 
 /// Who writes to a file.
@@ -126,7 +118,15 @@ impl Ledger {
 
     /// The fid is not in use any more. Tells whether the server did not know it.
     pub(super) fn forget(&mut self, fid: u32) -> bool {
-        self.fids.remove(&fid).is_some_and(|record| record.stale)
+        let Some(record) = self.fids.remove(&fid) else { return false };
+        self.locks.forget(record.qid.path, fid);
+        record.stale
+    }
+
+    /// The locks that are to be taken again for a fid; `None` where not all of them are known.
+    pub(super) fn held_by(&self, fid: u32) -> Option<Vec<Held>> {
+        let Some(record) = self.get(fid) else { return Some(Vec::new()) };
+        (!record.has_unknown_locks).then(|| self.locks.held_by(record.qid.path, fid))
     }
 
     /// The fid could not be made again.
@@ -140,9 +140,9 @@ impl Ledger {
     /// The fid's locks could not be taken again.
     pub(super) fn lose_locks(&mut self, fid: u32) {
         if let Some(record) = self.fids.get_mut(&fid) {
-            record.lost_locks = true;
-            record.locks.clear();
+            (record.lost_locks, record.has_unknown_locks) = (true, false);
             self.has_faults = true;
+            self.locks.forget(record.qid.path, fid);
         }
     }
 
@@ -282,8 +282,15 @@ impl Ledger {
     }
 
     fn make(&mut self, fid: u32, place: Place, qid: Qid) {
-        let record =
-            Record { place, qid, open: None, locks: Vec::new(), is_attribute: false, stale: false, lost_locks: false };
+        let record = Record {
+            place,
+            qid,
+            open: None,
+            is_attribute: false,
+            stale: false,
+            lost_locks: false,
+            has_unknown_locks: false,
+        };
         self.fids.insert(fid, record);
     }
 
@@ -311,19 +318,13 @@ impl Ledger {
         let &Tmessage::Tlock { fid, kind, start, length, proc_id, ref client_id, .. } = message else { return };
         let Some(record) = self.fids.get_mut(&fid) else { return };
         record.lost_locks = false;
-        if kind == LockType::Unlock {
-            let end = |start: u64, length: u64| if length == 0 { u64::MAX } else { start.saturating_add(length) };
-            let is_covered = |held: &Locking| {
-                held.proc_id == proc_id && held.start >= start && end(held.start, held.length) <= end(start, length)
-            };
-            record.locks.retain(|held| !is_covered(held));
-            if record.locks.is_empty() {
-                return;
-            }
-        }
-        let locking = Locking { kind, start, length, proc_id, client_id: client_id.to_vec() };
-        if record.locks.len() < MOST_LOCKS && record.locks.last() != Some(&locking) {
-            record.locks.push(locking);
+        let file = record.qid.path;
+        let owner = Owner { client_id: client_id.to_vec(), proc_id };
+        if self.locks.change(file, Held::new(fid, owner, kind, start, length)).is_err() {
+            self.fids
+                .values_mut()
+                .filter(|record| record.qid.path == file)
+                .for_each(|record| record.has_unknown_locks = true);
         }
     }
 

@@ -10,6 +10,7 @@ mod cancel;
 mod fids;
 mod flight;
 mod ledger;
+mod locks;
 mod recover;
 mod reply;
 mod requests;

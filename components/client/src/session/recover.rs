@@ -7,7 +7,7 @@
 
 use std::{cell::Cell, future::Future, future::poll_fn, pin::Pin, rc::Rc, task::Context, task::Poll, task::Waker};
 
-use ninering_wire::{Errno, LockStatus, LockType, NOFID, Names, Qid, Rmessage, Str, Tmessage, lopen};
+use ninering_wire::{Errno, LockStatus, NOFID, Names, Qid, Rmessage, Str, Tmessage, lopen};
 
 use super::{
     NOBODY, Session,
@@ -253,7 +253,7 @@ impl<R: Ring> Session<R> {
                 Err(error) => return Err(error),
             }
         }
-        self.lock_again(fid, record).await?;
+        self.lock_again(fid).await?;
         Ok(true)
     }
 
@@ -295,27 +295,34 @@ impl<R: Ring> Session<R> {
         }
     }
 
-    async fn lock_again(&self, fid: u32, record: &Record) -> Result<(), Error> {
-        for held in &record.locks {
-            let &super::ledger::Locking { kind, start, length, proc_id, ref client_id } = held;
-            let client_id = Str(client_id);
-            let message = Tmessage::Tlock { fid, kind, flags: 0, start, length, proc_id, client_id };
+    async fn lock_again(&self, fid: u32) -> Result<(), Error> {
+        let Some(all) = self.with_ledger(|ledger| ledger.held_by(fid)).unwrap_or_default() else {
+            self.lose_locks(fid);
+            return Ok(());
+        };
+        for held in all {
+            let (start, length) = (held.start, held.length());
+            let (client_id, proc_id) = (Str(&held.owner.client_id), held.owner.proc_id);
+            let message = Tmessage::Tlock { fid, kind: held.kind, flags: 0, start, length, proc_id, client_id };
             let status = self.request(message, Cleanup::Nothing, no_payload, |reply| match reply {
                 Rmessage::Rlock { status } => Some(status),
                 _ => None,
             });
             match status.await {
                 Ok(LockStatus::Success) => {}
-                Ok(_) | Err(Error::Errno(_)) if kind == LockType::Unlock => {}
                 Ok(_) | Err(Error::Errno(_)) => {
-                    self.with_ledger(|ledger| ledger.lose_locks(fid));
-                    self.count(|recovered| recovered.lost_locks += 1);
+                    self.lose_locks(fid);
                     return Ok(());
                 }
                 Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    fn lose_locks(&self, fid: u32) {
+        self.with_ledger(|ledger| ledger.lose_locks(fid));
+        self.count(|recovered| recovered.lost_locks += 1);
     }
 }
 
