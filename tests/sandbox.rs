@@ -179,6 +179,54 @@ async fn counts_beyond_the_request_are_refused() {
     }
 }
 
+/// A reply's header has room for an error's number. One that comes with a text, as of 9P2000.u, goes on among the
+/// descriptors of the payload, however that lies in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_that_landed_among_the_payloads_descriptors_is_read_from_there() {
+    let texts = Arc::new(AtomicUsize::new(0));
+    let text = Arc::clone(&texts);
+    let address = lying_server(move |tag, message| {
+        honest(tag, message).unwrap_or_else(|| match message {
+            Tmessage::Tread { offset: 1, .. } => {
+                let text = text.load(Ordering::SeqCst);
+                let mut bytes = ((7 + 2 + text + 4) as u32).to_le_bytes().to_vec();
+                bytes.push(107); // Rerror
+                bytes.extend(tag.to_le_bytes());
+                bytes.extend((text as u16).to_le_bytes());
+                bytes.resize(bytes.len() + text, b'-');
+                bytes.extend(28_u32.to_le_bytes());
+                bytes
+            }
+            Tmessage::Tread { .. } => {
+                let mut bytes = reply(tag, Rmessage::Rread { count: 4 });
+                bytes.extend(b"good");
+                bytes
+            }
+            _ => reply(tag, Rmessage::Rlerror { ecode: 95 }),
+        })
+    });
+    for mode in [CacheMode::None, CacheMode::CloseToOpen] {
+        let options = MountOptions { cache: Some(mode), ..options() };
+        let mount = Mount::remote(address.clone(), options).await.expect("a mount");
+        let file = mount.root().open_at("file", OpenFlags::READ, 0).await.expect("a file");
+        for length in [0, 1, 2, 50, 3000] {
+            texts.store(length, Ordering::SeqCst);
+            let one = file.read_at(1, mount.buffer(8000).await.expect("a buffer")).await;
+            assert!(matches!(one, Err(Error::Errno(Errno::ENOSPC))), "{length}: {one:?}");
+            let mut several = Vec::new();
+            for len in [1, 3, 40, 5000] {
+                several.push(mount.buffer(len).await.expect("a buffer"));
+            }
+            let several = file.read_vectored_at(1, several).await;
+            assert!(matches!(several, Err(Error::Errno(Errno::ENOSPC))), "{length}: {several:?}");
+        }
+        // The mount is whole.
+        let read = file.read_at(0, mount.buffer(8000).await.expect("a buffer")).await.expect("a read");
+        assert_eq!(&read.into_bytes()[..], b"good");
+        assert!(mount.broken().is_none());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn names_that_are_none_are_not_taken_from_a_server() {
     for name in ["", "a/b", "../x", "nul\0", "/etc"] {

@@ -200,7 +200,7 @@ impl Fixture {
         let (added, returned) = self
             .component
             .ninering_fs_iter()
-            .call_submit_iter(&mut self.store, queue, 5, b"header", None, 11, Some(transfer), 3)
+            .call_submit_iter(&mut self.store, queue, 5, b"header", &[], 11, &[transfer], 3)
             .expect("no trap");
         (added, returned.chains.iter().map(|chain| chain.id).collect())
     }
@@ -237,6 +237,47 @@ fn what_comes_back_is_not_lost_where_nothing_is_added() {
     let (added, ids) = fixture.submit(iter, 4096);
     assert!(matches!(added, Err(AddError::Queue(QueueError::Full))));
     assert_eq!((ids, call!(fixture, call_count(iter))), (vec![99], 16384));
+}
+
+#[test]
+fn a_request_has_several_lists_each_way() {
+    let mut fixture = Fixture::new();
+    let source = |fixture: &mut Fixture, kind, at| fixture.iter(kind, Direction::Source, &[at], at.1.into()).unwrap();
+    let dest = |fixture: &mut Fixture, kind, at| fixture.iter(kind, Direction::Dest, &[at], at.1.into()).unwrap();
+    let (one, two) =
+        (source(&mut fixture, Kind::Folioq, (4096, 8192)), source(&mut fixture, Kind::Bvec, (12288, 4196)));
+    let (three, four) = (dest(&mut fixture, Kind::Kvec, (20000, 24)), dest(&mut fixture, Kind::Ubuf, (20024, 100)));
+    let lists = |lists: &[(ResourceAny, u64)]| -> Vec<_> {
+        lists.iter().map(|&(iter, bytes)| Transfer { iter, bytes }).collect()
+    };
+    let add = |fixture: &mut Fixture, out: &[_], into: &[_], most| {
+        let (out, into) = (lists(out), lists(into));
+        let iters = fixture.component.ninering_fs_iter().clone();
+        iters
+            .call_add_iter(&mut fixture.store, Resource::new_borrow(0), 5, b"header", &out, 11, &into, most)
+            .expect("no trap")
+    };
+    let (out, into) = ([(one, 8192), (two, 4196)], [(three, 24), (four, 60), (four, 40)]);
+    // What cannot be added moves nothing, wherever it fails.
+    let left = |fixture: &mut Fixture| [one, two, three, four].map(|iter| call!(fixture, call_count(iter)));
+    let all = [8192, 4196, 24, 100];
+    assert!(matches!(add(&mut fixture, &out, &into, 2), Err(AddError::Short(12288))), "a folio and a page");
+    assert!(matches!(add(&mut fixture, &out, &into, 5), Err(AddError::Short(84))), "of the other direction");
+    let long = [(three, 24), (four, 60), (four, 41)];
+    assert!(matches!(add(&mut fixture, &out, &long, 9), Err(AddError::Iter(IterError::OutOfBounds))));
+    assert!(matches!(add(&mut fixture, &out, &[(one, 1)], 9), Err(AddError::Iter(IterError::Direction))));
+    fixture.store.data_mut().full = true;
+    assert!(matches!(add(&mut fixture, &out, &into, 9), Err(AddError::Queue(QueueError::Full))));
+    fixture.store.data_mut().full = false;
+    assert_eq!(left(&mut fixture), all);
+    assert!(fixture.store.data().chains.is_empty());
+
+    add(&mut fixture, &out, &into, 6).unwrap();
+    // Neighbours, and the device sees each list apart.
+    let out = vec![(4096, 8192), (12288, 4096), (16384, 100)];
+    let into = vec![(20000, 24), (20024, 60), (20084, 40)];
+    assert_eq!(fixture.store.data().chains, [(b"header".to_vec(), out, into)]);
+    assert_eq!(left(&mut fixture), [0; 4]);
 }
 
 #[test]

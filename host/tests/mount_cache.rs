@@ -419,6 +419,29 @@ async fn pages_are_written_together(mount: &Mount) {
     assert_eq!(mount.statistics().bytes_out, before.bytes_out);
 }
 
+/// A file that is not whole pages long is written back as the whole pages of a folio and a piece: two lists of one request,
+/// where so many pages would not fit the queue.
+#[test]
+fn folios_and_the_piece_behind_them_are_lists_of_one_request() {
+    let serving = Serving::on_unix_socket(server());
+    Runtime::new().expect("a runtime").block_on(async {
+        let options = MountOptions { queue_size: 8, ..options(CacheMode::CloseToOpen, 16 << 20) };
+        let mount = Mount::remote(serving.address.clone(), options.clone()).await.expect("a mount");
+        let file = open(&mount, "file", OpenFlags::empty()).await;
+        let content: Vec<u8> = (0..(16 << 12) + 100).map(|at| (at % 251) as u8).collect();
+        let before = mount.statistics();
+        file.write(0, &content).await.expect("it is accepted");
+        file.flush().await.expect("it is written");
+        let after = mount.statistics();
+        assert_eq!(after.bytes_out - before.bytes_out, content.len() as u64);
+        // Beside it, attributes are asked for before and after.
+        assert_eq!(after.requests - before.requests, 3);
+        let other = Mount::remote(serving.address.clone(), options).await.expect("a mount");
+        let file = open(&other, "file", OpenFlags::empty()).await;
+        assert!(read(&file, 0, content.len() + 1).await == content);
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_removed_while_it_is_open_keeps_what_is_written() {
     let mount = Mount::local(server(), options(CacheMode::CloseToOpen, 1 << 20)).expect("a mount");

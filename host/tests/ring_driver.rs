@@ -55,6 +55,24 @@ fn a_chain_is_header_out_reply_header_and_in_in_this_order() {
     assert_eq!((statistics.bytes_out, statistics.bytes_in, statistics.header_bytes), (5, 6, 9));
 }
 
+/// `virtqueue_add_sgs()` with several lists each way: they are filled one behind the other, and a reply that is longer than
+/// its header goes on in the first of them.
+#[test]
+fn several_extents_each_way_are_in_their_order() {
+    let (mut ring, mut device) = Ring::new(8);
+    let (out, into) = ([ring.buffer(3), ring.buffer(2)], [ring.buffer(1), ring.buffer(4), ring.buffer(9)]);
+    ring.region.write(out[0].offset, b"DEF").unwrap();
+    ring.region.write(out[1].offset, b"GH").unwrap();
+    // The second list of the device's is a part of its buffer.
+    let into = [into[0], extent(into[1].offset + 1, 2), into[2]];
+    ring.driver.add(&mut ring.leases, 77, b"ABC", &out, 4, &into).unwrap();
+    assert!(answer_reversed(&mut device));
+    let used = ring.driver.used(&mut ring.leases).unwrap();
+    assert_eq!((used.written, &used.header[..]), (8, &b"HGFE"[..]));
+    assert_eq!(into.map(|extent| ring.bytes(extent)), [b"D".to_vec(), b"CB".to_vec(), b"A\0\0\0\0\0\0\0\0".to_vec()]);
+    assert!(out.iter().chain(&into).all(|&extent| !ring.leases.is_in_flight(extent)));
+}
+
 #[test]
 fn extents_are_in_flight_until_the_used_element_is_taken() {
     let (mut ring, mut device) = Ring::new(8);

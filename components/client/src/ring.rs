@@ -120,6 +120,9 @@ pub trait Ring: 'static {
     fn revert(&self, _iter: &Self::Iter, _bytes: u64) -> bool {
         false
     }
+    /// Copies out the first `len` of the last `back` bytes that were transferred of an iter, as the device left them: for
+    /// what is no payload after all. `None` where that is refused.
+    fn read_back(&self, iter: &Self::Iter, back: u64, len: u32) -> Option<Vec<u8>>;
     /// Tells the device that there are new chains. What of them found no room goes with a later call of this or of
     /// [`Ring::used`].
     ///

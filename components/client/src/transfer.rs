@@ -47,6 +47,8 @@ pub struct Entry {
 /// A request of several that make up one transfer.
 struct Piece<'s, R: Ring> {
     exchange: Exchange<'s, R>,
+    /// How much of the transfer is before it.
+    start: u64,
     bytes: u32,
 }
 
@@ -79,9 +81,10 @@ impl<R: Ring> Session<R> {
         loop {
             let ended = poll_fn(|_| {
                 // Answers count in the order of the requests, whatever order they come in.
-                while let Some(Piece { exchange, bytes }) = pieces.first_mut() {
+                while let Some(Piece { exchange, start, bytes }) = pieces.first_mut() {
                     let Poll::Ready(answer) = exchange.poll() else { break };
                     let counted = answer.and_then(|answer| {
+                        let answer = answer.gather(|len| self.ring.read_back(&io.iter, sent - *start, len));
                         self.read(&answer, |reply| match reply {
                             Rmessage::Rread { count } | Rmessage::Rwrite { count } => Some(count),
                             _ => None,
@@ -140,7 +143,6 @@ impl<R: Ring> Session<R> {
         }
     }
 
-    /// Does every write by this fid go to the file's end?
     /// Takes the iter back by what is to be sent again.
     fn revert(&self, io: &Io<R::Iter>, bytes: u64) -> bool {
         self.count_resent();
@@ -177,7 +179,7 @@ impl<R: Ring> Session<R> {
             };
             return match self.poll_send(&message, Cleanup::Nothing, Some(payload)) {
                 Poll::Pending => Poll::Pending,
-                Poll::Ready(Ok(exchange)) => Poll::Ready(Ok(Piece { exchange, bytes: count })),
+                Poll::Ready(Ok(exchange)) => Poll::Ready(Ok(Piece { exchange, start: sent, bytes: count })),
                 Poll::Ready(Err(Refusal::Short(bytes))) if (1..u64::from(count)).contains(&bytes) => {
                     count = bytes as u32; // less than `count`
                     continue;

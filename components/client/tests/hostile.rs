@@ -187,6 +187,77 @@ fn an_error_with_payload_behind_it_breaks_the_session() {
     assert_eq!(reason, "the server's answer to Tread is longer or shorter than it should be");
 }
 
+/// An `Rerror` as 9P2000.u has it: with a text before the number.
+fn long_error(tag: u16, text: usize, errno: u32) -> Vec<u8> {
+    let mut reply = vec![0, 0, 0, 0, 107];
+    reply.extend(tag.to_le_bytes());
+    reply.extend((text as u16).to_le_bytes());
+    reply.resize(reply.len() + text, b'x');
+    reply.extend(errno.to_le_bytes());
+    let size = reply.len() as u32;
+    reply[..4].copy_from_slice(&size.to_le_bytes());
+    reply
+}
+
+/// `handle_rerror()` of Linux's `trans_virtio.c`: the reply's header has room for a number only.
+#[test]
+fn an_error_that_landed_among_the_payloads_descriptors_is_read_from_there() {
+    for text in [0, 1, 30, 89, 4000] {
+        for (errno, expected) in [(28, 28), (0, 5)] {
+            let fixture = sample();
+            let node = fixture.open("file", READ).unwrap();
+            let error = Some(Error::Errno(Errno(expected)));
+            lie_to(&fixture, TREAD, move |tag, _| long_error(tag, text, errno));
+            assert_eq!(fixture.read(node, 0, 8000).err(), error, "{text} bytes of text");
+            lie_to(&fixture, TREADDIR, move |tag, _| long_error(tag, text, errno));
+            // The session is whole, and what was to be read still is.
+            assert_eq!(fixture.read(node, 0, 100).unwrap(), b"contents");
+            fixture.assert_no_leak(1);
+            assert_eq!(fixture.list("d").err(), error, "{text} bytes of text");
+        }
+    }
+}
+
+#[test]
+fn an_error_among_the_descriptors_of_one_of_several_reads_is_that_ones() {
+    let content = vec![7; 20_000];
+    let fixture = Fixture::new(Server::new().file("big", &content));
+    let node = fixture.open("big", READ).unwrap();
+    fixture.ring.fit_at_most(5_000);
+    fixture.ring.hold();
+    let (iter, _) = fixture.ring.buffer(20_000);
+    fixture.ring.lie(|request, honest| {
+        if request[4] == TREAD && request[11..19] == 10_000_u64.to_le_bytes() {
+            long_error(tag_of(request), 300, 28)
+        } else {
+            honest
+        }
+    });
+    let outcome = fixture.mount.run(async move |vfs| vfs.read(node, 0, iter, 20_000).await);
+    while fixture.ring.in_flight() > 0 {
+        fixture.ring.serve(fixture.ring.in_flight() - 1);
+    }
+    assert_eq!(fixture.finish(outcome), Ok(Value::Count(10_000)), "what is before it counts");
+}
+
+#[test]
+fn an_error_that_is_longer_than_any_is_an_error_all_the_same() {
+    let content = vec![7; 20_000];
+    let fixture = Fixture::new(Server::new().file("big", &content));
+    let node = fixture.open("big", READ).unwrap();
+    lie_to(&fixture, TREAD, |tag, _| long_error(tag, 6000, 28));
+    assert_eq!(fixture.read(node, 0, 7000), Err(Error::Errno(Errno::EIO)));
+    // One that says more than its text.
+    lie_to(&fixture, TREAD, |tag, _| {
+        let mut reply = long_error(tag, 20, 28);
+        reply.push(0);
+        reply[0] += 1;
+        reply
+    });
+    let reason = reason(fixture.read(node, 0, 7000));
+    assert_eq!(reason, "the server's answer to Tread is longer or shorter than it should be");
+}
+
 fn start_reason(reply: impl Fn(u16) -> Vec<u8> + 'static) -> String {
     let fixture = Fixture::not_started(MemoryRing::new(Server::new(), 64));
     lie_to(&fixture, TVERSION, move |tag, _| reply(tag));

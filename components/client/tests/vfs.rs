@@ -256,11 +256,22 @@ fn a_read_is_as_many_requests_as_it_takes_all_at_once() {
     assert_eq!(fixture.ring.kicks() - kicks, 1);
 }
 
+/// Of a request that is made as short as the limit on segments wants it, both the size and the count must say so.
 #[test]
-fn a_request_is_made_as_short_as_the_segments_allow() {
+fn short_extraction_with_both_size_and_count_patched() {
     let content: Vec<u8> = (0..20_000_u32).map(|number| (number % 251) as u8).collect();
     let fixture = Fixture::new(Server::new().file("big", &content));
     fixture.ring.fit_at_most(7_000);
+    fixture.ring.lie(|request, honest| {
+        let number = |at: usize| u32::from_le_bytes(request[at..at + 4].try_into().unwrap());
+        assert_eq!(number(0) as usize, request.len());
+        match request[4] {
+            116 => assert!(number(19) <= 7_000, "Tread"),
+            118 => assert_eq!(number(19) as usize, request.len() - 23, "Twrite"),
+            _ => {}
+        }
+        honest
+    });
     let node = fixture.open("big", OpenFlags { read: true, ..WRITE }).unwrap();
     assert!(fixture.read(node, 0, 20_000).unwrap() == content);
     assert_eq!(fixture.write(node, 5, &content).unwrap(), 20_000);

@@ -21,7 +21,7 @@ use bindings::{
 };
 use smallvec::SmallVec;
 
-use crate as iov_iter;
+use crate::{self as iov_iter, MapError, ScatterLists};
 
 /// The extents of one direction; most transfers have one.
 type Extents = SmallVec<[Extent; 8]>;
@@ -137,28 +137,34 @@ impl Guest for Component {
         queue: &Virtqueue,
         id: u32,
         header: Vec<u8>,
-        out: Option<Transfer<'_>>,
+        out: Vec<Transfer<'_>>,
         reply_len: u32,
-        in_: Option<Transfer<'_>>,
+        in_: Vec<Transfer<'_>>,
         max_segments: u32,
     ) -> Result<(), AddError> {
-        let (out_extents, in_extents) = map_both(&out, &in_, max_segments)?;
-        queue.add(id, &header, &out_extents, reply_len, &in_extents).map_err(AddError::Queue)?;
-        advance(out, in_)
+        let mut lists = ScatterLists::new(max_segments);
+        let (out, into) = map(&mut lists, &out, &in_)?;
+        queue.add(id, &header, &out, reply_len, &into).map_err(AddError::Queue)?;
+        lists.keep();
+        Ok(())
     }
 
     fn submit_iter(
         queue: &Virtqueue,
         id: u32,
         header: Vec<u8>,
-        out: Option<Transfer<'_>>,
+        out: Vec<Transfer<'_>>,
         reply_len: u32,
-        in_: Option<Transfer<'_>>,
+        in_: Vec<Transfer<'_>>,
         max_segments: u32,
     ) -> (Result<(), AddError>, Returned) {
-        let mapped = map_both(&out, &in_, max_segments);
+        let mut lists = ScatterLists::new(max_segments);
+        let mapped = map(&mut lists, &out, &in_);
         let (added, returned) = submit(queue, id, &header, reply_len, mapped);
-        (added.and_then(|()| advance(out, in_)), returned)
+        if added.is_ok() {
+            lists.keep();
+        }
+        (added, returned)
     }
 
     fn attach(queue: Virtqueue) -> u32 {
@@ -186,7 +192,7 @@ impl Guest for Component {
     }
 }
 
-/// What a transfer maps to, in both directions; or why it does not.
+/// The extents of a request in both directions, or why it has none.
 type Mapped = Result<(Extents, Extents), AddError>;
 
 /// Adds the chain if it could be mapped, kicks, and takes what was used.
@@ -197,15 +203,15 @@ fn submit(
     reply_len: u32,
     mapped: Mapped,
 ) -> (Result<(), AddError>, Returned) {
-    let (chains, failed) = match &mapped {
+    match mapped {
         Ok((out, into)) => {
             let header_len = header.len() as u32; // of a list, which is shorter than 4 GiB
-            (SmallVec::from([Chain { id, header_len, out, reply_len, in_: into }]), None)
+            let chain = Chain { id, header_len, out: &out, reply_len, in_: &into };
+            let Submitted { stopped, returned, .. } = queue.submit(&[chain], header);
+            (stopped.map_or(Ok(()), |error| Err(AddError::Queue(error))), returned)
         }
-        Err(error) => (SmallVec::<[Chain<'_>; 1]>::new(), Some(*error)),
-    };
-    let Submitted { stopped, returned, .. } = queue.submit(&chains, header);
-    (failed.or(stopped.map(AddError::Queue)).map_or(Ok(()), Err), returned)
+        Err(error) => (Err(error), queue.submit(&[], &[]).returned),
+    }
 }
 
 /// The one extent of a whole buffer.
@@ -225,48 +231,24 @@ fn map_ubuf(direction: Direction, Segment { base, len }: Segment) -> Mapped {
     })
 }
 
-/// The extents of both directions of a chain, at most `max_segments` together.
-fn map_both(out: &Option<Transfer<'_>>, into: &Option<Transfer<'_>>, max_segments: u32) -> Mapped {
-    let mut left = max_segments;
-    let out_extents = map(out, iov_iter::Direction::Source, &mut left)?;
-    Ok((out_extents, map(into, iov_iter::Direction::Dest, &mut left)?))
-}
-
-/// Goes past what was added.
-fn advance(out: Option<Transfer<'_>>, into: Option<Transfer<'_>>) -> Result<(), AddError> {
-    for Transfer { iter, bytes } in [out, into].into_iter().flatten() {
-        // `map` has checked that so many bytes are there.
-        iter.get::<Iter>().0.borrow_mut().advance(bytes).map_err(|error| AddError::Iter(error.into()))?;
-    }
-    Ok(())
-}
-
-/// The extents of one direction of a transfer, all of them; takes their number off `max_segments`.
-fn map(
-    transfer: &Option<Transfer<'_>>,
-    direction: iov_iter::Direction,
-    max_segments: &mut u32,
-) -> Result<Extents, AddError> {
-    let mut extents = Extents::new();
-    let Some(Transfer { iter, bytes }) = transfer else {
-        return Ok(extents);
+/// The extents of all lists of a request.
+fn map<'i>(lists: &mut ScatterLists<'i>, out: &'i [Transfer<'_>], into: &'i [Transfer<'_>]) -> Mapped {
+    let mut map = |direction, transfers: &'i [Transfer<'_>]| {
+        let mut extents = Extents::new();
+        let iters = transfers.iter().map(|Transfer { iter, bytes }| (&iter.get::<Iter>().0, *bytes));
+        lists.map(direction, iters, |extent| extents.push(extent.into()))?;
+        Ok::<_, AddError>(extents)
     };
-    let iter = iter.get::<Iter>().0.borrow();
-    if iter.direction() != direction {
-        return Err(AddError::Iter(IterError::Direction));
+    Ok((map(iov_iter::Direction::Source, out)?, map(iov_iter::Direction::Dest, into)?))
+}
+
+impl From<MapError> for AddError {
+    fn from(error: MapError) -> Self {
+        match error {
+            MapError::Iter(error) => Self::Iter(error.into()),
+            MapError::Short(bytes) => Self::Short(bytes),
+        }
     }
-    if *bytes > iter.count() {
-        return Err(AddError::Iter(IterError::OutOfBounds));
-    }
-    if iter.kind() == iov_iter::Kind::Discard && *bytes > 0 {
-        return Err(AddError::Iter(IterError::Unmappable));
-    }
-    let extracted = iter.extract(*bytes, *max_segments, |extent| extents.push(extent.into()));
-    if extracted.bytes < *bytes {
-        return Err(AddError::Short(extracted.bytes));
-    }
-    *max_segments -= extracted.segments;
-    Ok(extents)
 }
 
 impl From<iov_iter::Extent> for Extent {
@@ -292,6 +274,7 @@ impl From<iov_iter::IterError> for IterError {
             iov_iter::IterError::Direction => Self::Direction,
             iov_iter::IterError::Overflow => Self::Overflow,
             iov_iter::IterError::OutOfBounds => Self::OutOfBounds,
+            iov_iter::IterError::Unmappable => Self::Unmappable,
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::types::{Direction, IterError, IterState, Kind, PAGE_SIZE, Segment};
 /// An iterator over segments: the analogue of `struct iov_iter`.
 #[derive(Clone, Debug)]
 pub struct IovIter {
-    pub(crate) kind: Kind,
+    kind: Kind,
     direction: Direction,
     pub(crate) segments: Vec<Segment>,
     /// Bytes in all segments.
@@ -31,15 +31,18 @@ impl IovIter {
         let is_whole = |segment: &Segment| {
             segment.base.is_multiple_of(PAGE_SIZE) && u64::from(segment.len).is_multiple_of(PAGE_SIZE)
         };
-        match kind {
-            Kind::Ubuf if segments.len() != 1 => return Err(IterError::SegmentCount),
-            Kind::Discard if !segments.is_empty() => return Err(IterError::SegmentCount),
-            Kind::Discard if direction == Direction::Source => return Err(IterError::Direction),
-            Kind::Folioq | Kind::Xarray if !segments.iter().all(is_whole) => return Err(IterError::Alignment),
-            _ => {}
+        let rules = kind.rules();
+        if rules.segments.is_some_and(|exactly| segments.len() != exactly) {
+            return Err(IterError::SegmentCount);
+        }
+        if !rules.has_memory && direction == Direction::Source {
+            return Err(IterError::Direction);
+        }
+        if rules.whole_pages && !segments.iter().all(is_whole) {
+            return Err(IterError::Alignment);
         }
         // Of nothing there is as much as is asked for.
-        let mut total = if kind == Kind::Discard { count } else { 0 };
+        let mut total = if rules.has_memory { 0 } else { count };
         for segment in &segments {
             segment.base.checked_add(segment.len.into()).ok_or(IterError::Overflow)?;
             total = total.checked_add(segment.len.into()).ok_or(IterError::Overflow)?;
@@ -96,7 +99,7 @@ impl IovIter {
     pub fn revert(&mut self, bytes: u64) -> Result<(), IterError> {
         self.passed = self.passed.checked_sub(bytes).ok_or(IterError::OutOfBounds)?;
         self.left += bytes;
-        if self.kind == Kind::Discard {
+        if self.segments.is_empty() {
             return Ok(());
         }
         let mut rest = bytes;
@@ -155,10 +158,8 @@ impl IovIter {
 
     /// Bytes left in the segment at hand.
     pub fn single_segment_count(&self) -> u64 {
-        if self.kind == Kind::Discard {
-            return self.left;
-        }
-        self.segments.get(self.index).map_or(0, |segment| u64::from(segment.len - self.offset).min(self.left))
+        // Behind all segments nothing is left but what is only counted.
+        self.segments.get(self.index).map_or(self.left, |segment| u64::from(segment.len - self.offset).min(self.left))
     }
 
     fn step_over_ends(&mut self) {

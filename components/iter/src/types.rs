@@ -76,6 +76,8 @@ pub enum IterError {
     Overflow,
     /// The count is more than the segments hold, or the move goes past the iter's start or end.
     OutOfBounds,
+    /// There is no memory behind a [`Kind::Discard`] that a device could write to.
+    Unmappable,
 }
 
 impl fmt::Display for IterError {
@@ -86,6 +88,7 @@ impl fmt::Display for IterError {
             Self::Direction => "the iter goes the other way",
             Self::Overflow => "a segment overflows the address space",
             Self::OutOfBounds => "the position is outside the iter",
+            Self::Unmappable => "there is no memory behind what is dropped",
         })
     }
 }

@@ -424,6 +424,16 @@ impl Ring for LyingRing {
         iter.0.borrow_mut().revert(bytes).is_ok()
     }
 
+    fn read_back(&self, iter: &Buffer, back: u64, len: u32) -> Option<Vec<u8>> {
+        let mut iter = iter.0.borrow().clone();
+        iter.revert(back).expect("so much was transferred");
+        let mut read = Vec::new();
+        iter.extract(len.into(), u32::MAX, |iter::Extent { offset, len }| {
+            read.extend(self.read(Extent { offset, len }).expect("the client's to read"));
+        });
+        Some(read)
+    }
+
     fn kick(&self) -> Result<(), &'static str> {
         self.hand_over();
         self.0.told.set(self.0.chains.borrow().len());

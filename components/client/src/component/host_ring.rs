@@ -159,13 +159,12 @@ impl Ring for HostRing {
             let (added, returned) = submit_ubuf(queue, id, header, direction.into(), segment, reply_len);
             self.to_tell.set(false);
             self.take_returned(returned);
-            return added.map(|()| iter.is_spent.set(true)).map_err(AddError::from);
+            return added.map(|()| iter.passed.set(bytes)).map_err(AddError::from);
         }
-        let iter = iter.made().ok_or(AddError::Refused(EFAULT))?;
-        let transfer = iter::Transfer { iter, bytes };
-        let (out, into) = match direction {
-            Direction::Source => (Some(transfer), None),
-            Direction::Dest => (None, Some(transfer)),
+        let lists = iter.lists(bytes).ok_or(AddError::Refused(EFAULT))?;
+        let (out, into): (&[_], &[_]) = match direction {
+            Direction::Source => (&lists, &[]),
+            Direction::Dest => (&[], &lists),
         };
         let added = if self.is_immediate {
             let (added, returned) = submit_iter(&self.queue, id, header, out, reply_len, into, max_segments);
@@ -176,16 +175,25 @@ impl Ring for HostRing {
             self.to_tell.set(true);
             add_iter(&self.queue, id, header, out, reply_len, into, max_segments)
         };
-        added.map_err(AddError::from)
+        added.map(|()| iter.passed.set(iter.passed.get() + bytes)).map_err(AddError::from)
     }
 
     fn revert(&self, iter: &HostIter, bytes: u64) -> bool {
-        if iter.is_spent.get() {
-            // All of it is to be gone back by, or there would have been an iter.
-            iter.is_spent.set(bytes != iter.bytes);
-            return bytes == iter.bytes;
-        }
-        iter.made().is_some_and(|iter| iter.revert(bytes).is_ok())
+        iter.passed.get().checked_sub(bytes).is_some_and(|place| iter.seek(place))
+    }
+
+    fn read_back(&self, iter: &HostIter, back: u64, len: u32) -> Option<Vec<u8>> {
+        let place = iter.passed.get();
+        let read = self.revert(iter, back).then(|| {
+            let mut read = Vec::new();
+            for iter::Transfer { iter, bytes } in iter.lists(len.into())? {
+                for extent in iter.extract(bytes, u32::MAX) {
+                    read.extend(self.region.read(extent).ok()?);
+                }
+            }
+            Some(read)
+        });
+        if iter.seek(place) { read.flatten() } else { None }
     }
 
     fn kick(&self) -> Result<(), &'static str> {
@@ -232,8 +240,8 @@ impl Ring for HostRing {
     }
 
     fn iter_over(&self, Extent { offset, len }: Extent) -> Option<HostIter> {
-        let segments = SmallVec::from([iter::Segment { base: offset, len }]);
-        Some(HostIter::new(iter::Kind::Kvec, iter::Direction::Dest, segments))
+        let run = Run::new(iter::Kind::Kvec, &[memory::Extent { offset, len }]);
+        Some(HostIter::new(iter::Direction::Dest, SmallVec::from_buf([run])))
     }
 }
 
@@ -268,23 +276,27 @@ impl From<QueueError> for AddError {
     }
 }
 
-/// Where a transfer's bytes come from or go to: an iter, which is made when it is needed. All of one buffer can be handed
-/// over as it is, for half of what a handle to an iter costs.
+/// Where a transfer's bytes come from or go to: an iter for each run of memory of one kind, which is made when it is
+/// needed. All of one buffer can be handed over as it is, for half of what a handle to an iter costs.
 pub(super) struct HostIter {
-    kind: iter::Kind,
     direction: iter::Direction,
+    runs: SmallVec<[Run; 1]>,
+    bytes: u64,
+    /// Bytes that were transferred.
+    passed: Cell<u64>,
+}
+
+/// Memory of one kind.
+struct Run {
+    kind: iter::Kind,
     segments: SmallVec<[iter::Segment; 1]>,
     bytes: u64,
     made: OnceCell<Option<IovIter>>,
-    /// All of it was handed over without an iter.
-    is_spent: Cell<bool>,
 }
 
 impl HostIter {
     /// An iter over memory that the host has lent, and how many bytes that holds.
     pub(super) fn over(memory: MemoryKind, buffers: &[memory::Extent], direction: iter::Direction) -> (Self, u64) {
-        let segments =
-            buffers.iter().map(|&memory::Extent { offset, len }| iter::Segment { base: offset, len }).collect();
         let kind = match memory {
             MemoryKind::Application if buffers.len() == 1 => iter::Kind::Ubuf,
             MemoryKind::Application => iter::Kind::Iovec,
@@ -292,31 +304,89 @@ impl HostIter {
             MemoryKind::FilePages => iter::Kind::Xarray,
             MemoryKind::Folios => iter::Kind::Folioq,
         };
-        let iter = Self::new(kind, direction, segments);
+        let runs = if kind == iter::Kind::Folioq {
+            let pieces: SmallVec<[_; 8]> = buffers.iter().flat_map(at_pages).collect();
+            let runs = pieces.chunk_by(|one, next| is_whole(one) == is_whole(next));
+            runs.map(|run| Run::new(if is_whole(&run[0]) { kind } else { iter::Kind::Bvec }, run)).collect()
+        } else {
+            SmallVec::from_buf([Run::new(kind, buffers)])
+        };
+        let iter = Self::new(direction, runs);
         let bytes = iter.bytes;
         (iter, bytes)
     }
 
-    fn new(kind: iter::Kind, direction: iter::Direction, segments: SmallVec<[iter::Segment; 1]>) -> Self {
-        let bytes = segments.iter().map(|segment| u64::from(segment.len)).sum();
-        Self { kind, direction, segments, bytes, made: OnceCell::new(), is_spent: Cell::new(false) }
+    fn new(direction: iter::Direction, runs: SmallVec<[Run; 1]>) -> Self {
+        Self { direction, bytes: runs.iter().map(|run| run.bytes).sum(), runs, passed: Cell::new(0) }
     }
 
     /// The one buffer, if nothing else was done with it and this is all of it.
     fn whole_buffer(&self, bytes: u64) -> Option<iter::Segment> {
-        match (self.kind, &*self.segments) {
-            (iter::Kind::Ubuf, &[segment])
-                if self.bytes == bytes && self.made.get().is_none() && !self.is_spent.get() =>
-            {
-                Some(segment)
+        match &*self.runs {
+            [Run { kind: iter::Kind::Ubuf, segments, made, .. }] if self.bytes == bytes && made.get().is_none() => {
+                segments.first().copied().filter(|_| self.passed.get() == 0)
             }
             _ => None,
         }
     }
 
-    /// The iter; `None` where there can be none.
-    fn made(&self) -> Option<&IovIter> {
-        let make = || IovIter::create(self.kind, self.direction, &self.segments, self.bytes).ok();
-        if self.is_spent.get() { None } else { self.made.get_or_init(make).as_ref() }
+    /// The scatter lists of the next `bytes` bytes; `None` where there are none.
+    fn lists(&self, bytes: u64) -> Option<SmallVec<[iter::Transfer<'_>; 2]>> {
+        let mut lists = SmallVec::new();
+        let (mut skip, mut rest) = (self.passed.get(), bytes);
+        for run in &self.runs {
+            let at = skip.min(run.bytes);
+            let bytes = rest.min(run.bytes - at);
+            skip -= at;
+            rest -= bytes;
+            if bytes > 0 {
+                let make = || {
+                    let iter = IovIter::create(run.kind, self.direction, &run.segments, run.bytes).ok()?;
+                    iter.advance(at).is_ok().then_some(iter)
+                };
+                lists.push(iter::Transfer { iter: run.made.get_or_init(make).as_ref()?, bytes });
+            }
+        }
+        (rest == 0).then_some(lists)
     }
+
+    /// Goes to where so many bytes were transferred. Tells whether that could be.
+    fn seek(&self, place: u64) -> bool {
+        let mut rest = place;
+        self.passed.set(place);
+        self.runs.iter().all(|run| {
+            let passed = rest.min(run.bytes);
+            rest -= passed;
+            let state = iter::IterState { passed, left: run.bytes - passed };
+            run.made.get().and_then(Option::as_ref).is_none_or(|iter| iter.restore(state).is_ok())
+        })
+    }
+}
+
+impl Run {
+    fn new(kind: iter::Kind, extents: &[memory::Extent]) -> Self {
+        let segments: SmallVec<[_; 1]> =
+            extents.iter().map(|&memory::Extent { offset, len }| iter::Segment { base: offset, len }).collect();
+        let bytes = segments.iter().map(|segment| u64::from(segment.len)).sum();
+        Self { kind, segments, bytes, made: OnceCell::new() }
+    }
+}
+
+/// Bytes in a page.
+const PAGE: u64 = 4096;
+
+/// Is it whole pages?
+fn is_whole(extent: &memory::Extent) -> bool {
+    extent.offset.is_multiple_of(PAGE) && u64::from(extent.len).is_multiple_of(PAGE)
+}
+
+/// Its whole pages, and what is before and behind them.
+fn at_pages(&memory::Extent { offset, len }: &memory::Extent) -> impl Iterator<Item = memory::Extent> {
+    let end = offset.saturating_add(len.into());
+    let first = offset.checked_next_multiple_of(PAGE).map_or(end, |first| first.min(end));
+    let last = (end - end % PAGE).max(first);
+    let pieces = [(offset, first), (first, last), (last, end)];
+    // None is longer than all of it.
+    let extents = pieces.map(|(start, end)| memory::Extent { offset: start, len: (end - start) as u32 });
+    extents.into_iter().filter(|extent| extent.len > 0)
 }

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use ninering_wire::{Errno, Inner, Message, Rmessage, Tmessage, WireError};
+use ninering_wire::{
+    Errno, Inner, Message, Rmessage, Tmessage, WireError,
+    legacy::{self, Unix},
+};
 
 use crate::ring::ReplyHeader;
 
@@ -10,8 +13,13 @@ use crate::ring::ReplyHeader;
 pub(super) const RLERROR: u8 = 7;
 /// `Rerror`'s, of the older dialects. By this number nfs-ganesha tells its errors in 9P2000.L too, and Linux's client takes it.
 pub(super) const RERROR: u8 = 107;
+/// Bytes of an error number, all that an `Rlerror` says; an `Rerror` of 9P2000.u has a text before it.
+const ECODE_LEN: usize = 4;
 /// `Tversion`'s.
 pub(super) const TVERSION: u8 = 100;
+/// The longest part of an error reply that is read where it landed among the payload's memory, as of Linux's client.
+const MOST_SPILLED: u32 = 4096;
+
 /// A reply of which the frame was checked.
 pub(crate) struct Answer {
     /// The request's type number.
@@ -35,7 +43,19 @@ impl Answer {
         if kind == RERROR && asked == TVERSION {
             return Ok(Err(Errno::EOPNOTSUPP));
         }
-        let kind = if kind == RERROR { RLERROR } else { kind };
+        // Whoever waits has it gathered, if it can be.
+        if self.spilled() > 0 {
+            return Ok(Err(Errno::EIO));
+        }
+        let kind = if kind == RERROR && body.len() == ECODE_LEN { RLERROR } else { kind };
+        if kind == RERROR {
+            let (error, rest) = legacy::Rmessage::<Unix>::decode_body(kind, body).map_err(malformed)?;
+            let legacy::Rmessage::Rerror { errno, .. } = error else { return Err(Violation::Length { asked }) };
+            if !rest.is_empty() {
+                return Err(Violation::Length { asked });
+            }
+            return Ok(Err(server_errno(errno.get().unwrap_or_default())));
+        }
         let (message, rest) = Rmessage::decode_body(kind, body).map_err(malformed)?;
         // The payload is in the extents; the device has counted what it put there.
         let payload = self.written.saturating_sub(self.header.len() as u32); // `header` is a part of `written`
@@ -56,6 +76,23 @@ impl Answer {
             return Err(Violation::Count { asked, limit: self.limit, counted });
         }
         Ok(Ok(message))
+    }
+
+    /// Bytes of an error reply that are not in its header, but landed in the memory of the payload.
+    pub(super) fn spilled(&self) -> u32 {
+        let is_error = matches!(self.header.get(4), Some(&(RLERROR | RERROR)));
+        if is_error { self.written.saturating_sub(self.header.len() as u32) } else { 0 }
+    }
+
+    /// The error reply with what [spilled](Self::spilled), which `read` reads (`handle_rerror()` of Linux's
+    /// `trans_virtio.c`).
+    pub(crate) fn gather(mut self, read: impl FnOnce(u32) -> Option<Vec<u8>>) -> Self {
+        if let spilled @ 1..=MOST_SPILLED = self.spilled()
+            && let Some(rest) = read(spilled)
+        {
+            self.header = [&self.header, rest.as_slice()].concat().into();
+        }
+        self
     }
 
     /// Is the message within an `Rvisit` there where the walk came to its `end`, and then the answer to the one asked?

@@ -226,6 +226,7 @@ impl<R: Ring> Session<R> {
                     continue;
                 }
                 answer => answer.and_then(|answer| {
+                    let answer = self.gather(answer, payload());
                     self.read(&answer, |reply| {
                         self.note(&message, &reply);
                         read(reply)
@@ -294,6 +295,11 @@ impl<R: Ring> Session<R> {
         }
         self.block(state, task);
         false
+    }
+
+    /// The answer to a request whose payload was the last that was transferred of its iter, an error as a whole.
+    pub(crate) fn gather(&self, answer: Answer, payload: Option<Transfer<'_, R::Iter>>) -> Answer {
+        answer.gather(|len| payload.and_then(|Transfer { iter, bytes, .. }| self.ring.read_back(iter, bytes, len)))
     }
 
     /// What `read` makes of an answer. It gets the right kind of message, so there is nothing that it does not take.

@@ -333,6 +333,13 @@ impl Ring for MemoryRing {
         true
     }
 
+    fn read_back(&self, iter: &MemoryIter, back: u64, len: u32) -> Option<Vec<u8>> {
+        let place = iter.position.replace(iter.position.get() - back);
+        let extents = iter.take(len.into());
+        iter.position.set(place);
+        Some(extents.iter().flat_map(|&extent| self.bytes(extent).to_vec()).collect())
+    }
+
     fn kick(&self) -> Result<(), &'static str> {
         self.0.kicks.set(self.0.kicks.get() + 1);
         if self.is_cut() {

@@ -20,7 +20,7 @@ use super::{
     shared,
 };
 use crate::{
-    mount::{Buffer, Buffers, Handle, Result, component::vfs::MemoryKind},
+    mount::{Buffers, Handle, Result, component::vfs::MemoryKind},
     region::PAGE,
 };
 
@@ -294,12 +294,8 @@ impl Cache {
                 }
             }
         }
-        let is_whole = |buffer: &Buffer| {
-            let extent = buffer.extent();
-            extent.offset.is_multiple_of(PAGE.into()) && extent.len.is_multiple_of(PAGE)
-        };
-        let are_folios = buffers.iter().all(is_whole) && buffers.iter().any(|buffer| buffer.len() > PAGE as usize);
-        let mut memory = if are_folios { MemoryKind::Folios } else { MemoryKind::Pages };
+        let are_folios = buffers.iter().any(|buffer| buffer.len() > PAGE as usize);
+        let memory = if are_folios { MemoryKind::Folios } else { MemoryKind::Pages };
         while !buffers.is_empty() {
             // Where an error struck behind a part that was written, asking for the rest tells which it is.
             let (written, mut rest) = handle.write_from(offset, memory, buffers).await;
@@ -312,7 +308,6 @@ impl Cache {
                 let len = first.len();
                 if written < len {
                     first.discard_front(written);
-                    memory = MemoryKind::Pages;
                     break;
                 }
                 written -= len;

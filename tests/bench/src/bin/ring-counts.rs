@@ -1,6 +1,7 @@
 //! How often the two sides of a mount's ring tell each other of something: requests for each kick, and interrupts for
 //! each request, with event index and without, on an in-process server and on one behind a Unix socket; and what several
-//! rings would bring, by doing the same work with several mounts.
+//! rings would bring at the most, by doing the same work with several mounts, which share nothing: medians of rounds in
+//! which one and several take turns.
 //!
 //! The server of the socket runs in this process, on threads of its own; its processor time is counted too.
 
@@ -17,6 +18,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Operations in a run.
 const OPERATIONS: usize = 60_000;
+/// How often one ring and several are measured, in turn.
+const ROUNDS: usize = 7;
 const FILE: &str = "ring-counts";
 const SIZE: usize = 64 << 10;
 
@@ -67,22 +70,40 @@ fn main() -> Result<()> {
             }
         }
         println!();
-        println!("| rings, of a mount each | load, 32 at a time | time | processor time |");
-        println!("| ---: | --- | ---: | ---: |");
-        for (load, operation) in LOADS {
-            let mut first = None;
-            for rings in [1, 2, 4] {
+        println!("| server | load, 32 at a time | rings, of a mount each | time | processor time |");
+        println!("| --- | --- | ---: | ---: | ---: |");
+        for remote in [None, Some(&address)] {
+            for (load, operation) in LOADS {
                 let mut mounts = Vec::new();
-                for _ in 0..rings {
-                    mounts.push(Mount::remote(address.clone(), options(true)).await?);
+                for _ in 0..4 {
+                    mounts.push(match remote {
+                        Some(address) => Mount::remote(address.clone(), options(true)).await?,
+                        None => Mount::local(Arc::clone(&server), options(true))?,
+                    });
                 }
-                let run = run(&mounts, operation, 32).await?;
-                let &mut (seconds, processor) = first.get_or_insert((run.seconds, run.processor));
-                println!("| {rings} | {load} | {:.2} × | {:.2} × |", run.seconds / seconds, run.processor / processor);
+                let mut ratios = [Vec::new(), Vec::new()];
+                for _ in 0..ROUNDS {
+                    let one = run(&mounts[..1], operation, 32).await?;
+                    for (rings, ratios) in [2, 4].into_iter().zip(&mut ratios) {
+                        let several = run(&mounts[..rings], operation, 32).await?;
+                        ratios.push((several.seconds / one.seconds, several.processor / one.processor));
+                    }
+                }
+                for (rings, ratios) in [2, 4].into_iter().zip(ratios) {
+                    let (time, processor): (Vec<_>, Vec<_>) = ratios.into_iter().unzip();
+                    let server = if remote.is_some() { "Unix socket" } else { "in-process" };
+                    println!("| {server} | {load} | {rings} | {} | {} |", spread(time), spread(processor));
+                }
             }
         }
         Ok(())
     })
+}
+
+/// The median, and the least and the greatest.
+fn spread(mut ratios: Vec<f64>) -> String {
+    ratios.sort_by(f64::total_cmp);
+    format!("{:.2} × ({:.2} – {:.2})", ratios[ratios.len() / 2], ratios[0], ratios[ratios.len() - 1])
 }
 
 fn options(event_index: bool) -> MountOptions {

@@ -15,7 +15,7 @@ use ninering_client::{
     ring::{self, AddError, Direction, Ring, Transfer, Used},
     vfs::{OpenFlags, Value},
 };
-use ninering_iter::{IovIter, Kind, Segment};
+use ninering_iter::{IovIter, Kind, MapError, ScatterLists, Segment};
 use ninering_wire::Errno;
 
 use super::FILE;
@@ -63,29 +63,42 @@ impl Ring for NativeRing {
         reply_len: u32,
         payload: Option<Transfer<'_, Self::Iter>>,
     ) -> Result<(), AddError> {
-        let mut extents = Vec::new();
-        let mut is_out = false;
-        if let Some(Transfer { iter, direction, bytes, max_segments }) = &payload {
-            is_out = *direction == Direction::Source;
-            let extracted = iter.borrow().extract(*bytes, *max_segments, |ninering_iter::Extent { offset, len }| {
+        let (mut out, mut into) = (Vec::new(), Vec::new());
+        let mut lists = ScatterLists::new(payload.as_ref().map_or(0, |payload| payload.max_segments));
+        if let Some(Transfer { iter, direction, bytes, .. }) = payload {
+            let (direction, extents) = match direction {
+                Direction::Source => (ninering_iter::Direction::Source, &mut out),
+                Direction::Dest => (ninering_iter::Direction::Dest, &mut into),
+            };
+            let mapped = lists.map(direction, [(iter, bytes)], |ninering_iter::Extent { offset, len }| {
                 extents.push(Extent { offset, len });
             });
-            if extracted.bytes < *bytes {
-                return Err(AddError::Short(extracted.bytes));
-            }
+            mapped.map_err(|error| match error {
+                MapError::Short(bytes) => AddError::Short(bytes),
+                MapError::Iter(_) => AddError::Refused(Errno::EIO),
+            })?;
         }
         let State { driver, leases, .. } = &mut *self.0.state.borrow_mut();
-        let (out, into) =
-            if is_out { (extents.as_slice(), [].as_slice()) } else { ([].as_slice(), extents.as_slice()) };
-        driver.add(leases, id, header, out, reply_len, into).map_err(|error| match error {
+        driver.add(leases, id, header, &out, reply_len, &into).map_err(|error| match error {
             QueueError::Full => AddError::Full,
             QueueError::Broken => AddError::Broken("the device is gone"),
             _ => AddError::Refused(Errno::EIO),
         })?;
-        if let Some(Transfer { iter, bytes, .. }) = payload {
-            iter.borrow_mut().advance(bytes).map_err(|_| AddError::Refused(Errno::EIO))?;
-        }
+        lists.keep();
         Ok(())
+    }
+
+    fn read_back(&self, iter: &Self::Iter, back: u64, len: u32) -> Option<Vec<u8>> {
+        let mut iter = iter.borrow().clone();
+        iter.revert(back).ok()?;
+        let (mut read, mut is_read) = (vec![0; len as usize], true);
+        let mut rest = read.as_mut_slice();
+        iter.extract(len.into(), u32::MAX, |ninering_iter::Extent { offset, len }| {
+            let (now, behind) = std::mem::take(&mut rest).split_at_mut(len as usize);
+            rest = behind;
+            is_read &= self.0.region.read(Extent { offset, len }, now).is_ok();
+        });
+        is_read.then_some(read)
     }
 
     fn kick(&self) -> Result<(), &'static str> {
