@@ -93,11 +93,9 @@ fn dispatch<D: Dialect>(session: &Session, request: &Request, message: &Tmessage
 fn may_wait<D: Dialect>(session: &Session, message: &Tmessage<'_, D>) -> bool {
     let is = |fid, what: fn(&Fid) -> bool| session.fids.get(fid).is_ok_and(|fid| what(&fid));
     match *message {
-        Tmessage::Tversion { .. }
-        | Tmessage::Tauth { .. }
-        | Tmessage::Tattach { .. }
-        | Tmessage::Tflush { .. }
-        | Tmessage::Twalk { .. } => false,
+        Tmessage::Tversion { .. } | Tmessage::Tauth { .. } | Tmessage::Tflush { .. } => false,
+        Tmessage::Tattach { .. } => session.attach_waits(),
+        Tmessage::Twalk { fid, .. } => is(fid, |fid| fid.node.always_waits()),
         Tmessage::Tclunk { fid } => is(fid, |fid| fid.removes_on_clunk() && !fid.node.never_waits()),
         Tmessage::Tread { fid, .. } => is(fid, |fid| fid.node.qid().kind.is_dir()),
         Tmessage::Topen { fid, .. }
