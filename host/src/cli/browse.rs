@@ -4,13 +4,15 @@ use std::{
     io::{self, Write},
     process::ExitCode,
     str::FromStr,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::Context;
 use ninering::{
-    mount::{Attributes, DirectoryEntry, Handle, MountOptions, OpenFlags},
+    mount::{Attributes, EntryPlus, Handle, MountOptions, OpenFlags},
     source::{Source, SourceError},
 };
+use ninering_wire::mode;
 
 use super::mounting::{MountArguments, announced};
 
@@ -83,61 +85,64 @@ pub(super) fn list(arguments: List) -> anyhow::Result<ExitCode> {
         let root = place.root(&arguments.settings).await?;
         let mut out = io::BufWriter::new(io::stdout().lock());
         let attributes = root.stat_at(&place.path, true).await.with_context(|| place.to_string())?;
-        if attributes.mode & ninering_wire::mode::IFMT != ninering_wire::mode::IFDIR {
-            write_entry(&mut out, arguments.long.then_some(&attributes), place.path.as_bytes(), None)?;
+        if !is(&attributes, mode::IFDIR) {
+            let details = arguments.long.then(|| details(Some(&attributes)));
+            write_entry(&mut out, details.as_deref(), place.path.as_bytes(), None)?;
             out.flush()?;
             return Ok(ExitCode::SUCCESS);
         }
         let flags = OpenFlags::READ | OpenFlags::DIRECTORY | OpenFlags::FOLLOW;
         let directory = root.open_at(&place.path, flags, 0).await.with_context(|| place.to_string())?;
-        let mut entries = entries(&directory).await.with_context(|| place.to_string())?;
-        entries.retain(|entry| arguments.all || !entry.name.starts_with(b"."));
-        entries.sort_by(|one, other| one.name.cmp(&other.name));
-        for entry in entries {
-            if !arguments.long {
-                write_entry(&mut out, None, &entry.name, None)?;
-                continue;
-            }
-            let name = String::from_utf8_lossy(&entry.name);
-            let attributes = directory.stat_at(&name, false).await.with_context(|| format!("{place}/{name}"))?;
-            let target = if attributes.mode & ninering_wire::mode::IFMT == ninering_wire::mode::IFLNK {
-                Some(directory.read_link(&name).await.with_context(|| format!("{place}/{name}"))?)
-            } else {
-                None
+        let mut entries = entries(&directory, arguments.long).await.with_context(|| place.to_string())?;
+        entries.retain(|entry| arguments.all || !entry.entry.name.starts_with(b"."));
+        entries.sort_by(|one, other| one.entry.name.cmp(&other.entry.name));
+        for EntryPlus { entry, attributes } in entries {
+            let target = match &attributes {
+                // A name that is no text can be listed, and not asked for.
+                Some(attributes) if is(attributes, mode::IFLNK) => match std::str::from_utf8(&entry.name) {
+                    Ok(name) => Some(directory.read_link(name).await.with_context(|| format!("{place}/{name}"))?),
+                    Err(_) => None,
+                },
+                _ => None,
             };
-            write_entry(&mut out, Some(&attributes), &entry.name, target.as_deref())?;
+            let details = arguments.long.then(|| details(attributes.as_ref()));
+            write_entry(&mut out, details.as_deref(), &entry.name, target.as_deref())?;
         }
         out.flush()?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
-async fn entries(directory: &Handle) -> ninering::mount::Result<Vec<DirectoryEntry>> {
-    let mut all = Vec::new();
-    let mut offset = 0;
+/// Is it a file of this type?
+fn is(attributes: &Attributes, kind: u32) -> bool {
+    attributes.mode & mode::IFMT == kind
+}
+
+/// All entries, with their attributes if those are wanted, and can be had.
+async fn entries(directory: &Handle, with_attributes: bool) -> ninering::mount::Result<Vec<EntryPlus>> {
+    let mut all: Vec<EntryPlus> = Vec::new();
     loop {
-        let batch = directory.read_directory(offset).await?;
-        offset = batch.entries.last().map_or(offset, |last| last.offset);
-        all.extend(batch.entries);
-        if batch.end {
+        let offset = all.last().map_or(0, |last| last.entry.offset);
+        let end = if with_attributes {
+            let batch = directory.read_directory_plus(offset).await?;
+            all.extend(batch.entries);
+            batch.end
+        } else {
+            let batch = directory.read_directory(offset).await?;
+            all.extend(batch.entries.into_iter().map(|entry| EntryPlus { entry, attributes: None }));
+            batch.end
+        };
+        if end {
             return Ok(all);
         }
     }
 }
 
 /// One line of a listing. Bytes of a name that a terminal could take for commands are escaped.
-fn write_entry(
-    out: &mut impl Write,
-    attributes: Option<&Attributes>,
-    name: &[u8],
-    target: Option<&[u8]>,
-) -> io::Result<()> {
+fn write_entry(out: &mut impl Write, details: Option<&str>, name: &[u8], target: Option<&[u8]>) -> io::Result<()> {
     let printable = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string().replace("\\'", "'");
-    if let Some(Attributes { mode, nlink, uid, gid, size, modified, .. }) = attributes {
-        let seconds = u64::try_from(modified.seconds).unwrap_or(0);
-        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
-        let time = humantime::format_rfc3339_seconds(time);
-        write!(out, "{} {nlink:>3} {uid:>5} {gid:>5} {size:>12} {time} ", mode_text(*mode))?;
+    if let Some(details) = details {
+        write!(out, "{details} ")?;
     }
     write!(out, "{}", printable(name))?;
     if let Some(target) = target {
@@ -146,16 +151,25 @@ fn write_entry(
     writeln!(out)
 }
 
+/// What a long line says before the name.
+fn details(attributes: Option<&Attributes>) -> String {
+    let Some(Attributes { mode, nlink, uid, gid, size, modified, .. }) = attributes else {
+        return format!("?????????? {0:>3} {0:>5} {0:>5} {0:>12} {0:>20}", '?');
+    };
+    let seconds = u64::try_from(modified.seconds).unwrap_or(0);
+    let time = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds));
+    format!("{} {nlink:>3} {uid:>5} {gid:>5} {size:>12} {time}", mode_text(*mode))
+}
+
 /// A mode as `ls -l` writes it.
 fn mode_text(mode: u32) -> String {
-    use ninering_wire::mode as m;
-    let kind = match mode & m::IFMT {
-        m::IFDIR => 'd',
-        m::IFLNK => 'l',
-        m::IFBLK => 'b',
-        m::IFCHR => 'c',
-        m::IFIFO => 'p',
-        m::IFSOCK => 's',
+    let kind = match mode & mode::IFMT {
+        mode::IFDIR => 'd',
+        mode::IFLNK => 'l',
+        mode::IFBLK => 'b',
+        mode::IFCHR => 'c',
+        mode::IFIFO => 'p',
+        mode::IFSOCK => 's',
         _ => '-',
     };
     let mut text = String::from(kind);
@@ -217,6 +231,12 @@ mod tests {
             let place: Place = text.parse().expect(text);
             assert_eq!((place.source.to_string().as_str(), place.path.as_str()), (source, path), "{text}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_as_wide_as_what_can() {
+        let attributes = "-rw-r--r--   1     0     0            6 2026-11-23T00:00:00Z";
+        assert_eq!(details(None).len(), attributes.len());
     }
 
     #[test]
