@@ -219,6 +219,14 @@ fn an_error_that_landed_among_the_payloads_descriptors_is_read_from_there() {
 }
 
 #[test]
+fn an_error_with_a_text_is_known_where_there_is_room_for_it() {
+    let fixture = sample();
+    lie_to(&fixture, TGETATTR, |tag, _| long_error(tag, 30, 28));
+    assert_eq!(fixture.stat("file", true), Err(Error::Errno(Errno(28))));
+    fixture.assert_no_leak(0);
+}
+
+#[test]
 fn an_error_among_the_descriptors_of_one_of_several_reads_is_that_ones() {
     let content = vec![7; 20_000];
     let fixture = Fixture::new(Server::new().file("big", &content));
