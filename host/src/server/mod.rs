@@ -19,8 +19,8 @@
 //!
 //! Nothing that a client sends is trusted, and what a backend returns is checked where a peer could be hurt by it.
 //!
-//! What it does not do: authentication (`Tauth` is refused, so `afid` must be `NOFID`), and putting replies into an order: who calls it for several requests at once answers a `Tflush`
-//! after its victim.
+//! What it does not do: authentication (`Tauth` is refused, so `afid` must be `NOFID`), and putting replies into an order:
+//! who calls it for several requests at once answers a `Tflush` after its victim.
 //!
 //! [`Payload`]: crate::payload::Payload
 

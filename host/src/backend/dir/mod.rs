@@ -14,8 +14,9 @@
 //! with `RESOLVE_BENEATH`, which follows no symbolic link: there is never a path to be joined, checked or raced. Where the
 //! kernel, asked by that one name and not following it, says that it leads to a directory that is held open already,
 //! that is taken instead (`known`). The way up is not asked of the filesystem at all, each node remembers the one that
-//! it was reached from, and where directories were moved, the way down is walked to where the kernel says that it is. Contents are opened through `/proc/self/fd`, by which the kernel reaches the very file that a
-//! descriptor holds; fifos, sockets and devices never are, for they lead out of the export.
+//! it was reached from, and where directories were moved, the way down is walked to where the kernel says that it is.
+//! Contents are opened through `/proc/self/fd`, by which the kernel reaches the very file that a descriptor holds; fifos,
+//! sockets and devices never are, for they lead out of the export.
 //!
 //! # What it does not do
 //! - It looks at no user: each call has the rights of the thread that makes it, and new files belong to that one's user,
