@@ -90,9 +90,10 @@ impl<'a> Client<'a> {
         (reply::number::<8>(&reply, 23), reply::number::<8>(&reply, 47))
     }
 
-    /// Removes all that there is in the filesystem.
+    /// Removes all that there is in the filesystem, also what the root has of extended attributes.
     fn remove_all(&mut self) {
         const HERE: u32 = 1;
+        self.remove_xattrs_of_root();
         self.get(&request::walk(0, 0, HERE, &[]));
         loop {
             // Down to a directory without another one in it, removing what else there is.
@@ -128,6 +129,19 @@ impl<'a> Client<'a> {
             }
         }
         self.get(&request::clunk(0, HERE));
+    }
+
+    fn remove_xattrs_of_root(&mut self) {
+        const XATTR: u32 = 1;
+        loop {
+            self.get(&request::xattr_names(0, 0, XATTR));
+            let reply = self.get(&request::read(0, XATTR, 0, 4000));
+            self.get(&request::clunk(0, XATTR));
+            let Some(end) = reply[11..].iter().position(|&byte| byte == 0) else { return };
+            self.get(&request::walk(0, 0, XATTR, &[]));
+            self.get(&request::xattr_remove(0, XATTR, &reply[11..11 + end]));
+            self.get(&request::clunk(0, XATTR));
+        }
     }
 
     fn is_root(&mut self, fid: u32) -> bool {

@@ -394,6 +394,22 @@ pub(crate) fn getattr(tag: u16, fid: u32) -> Vec<u8> {
     Bytes::new(24, tag).word(fid).long(!0).whole()
 }
 
+/// A `Txattrwalk` to the list of names.
+pub(crate) fn xattr_names(tag: u16, fid: u32, newfid: u32) -> Vec<u8> {
+    Bytes::new(30, tag).word(fid).word(newfid).text(b"").whole()
+}
+
+/// A `Txattrcreate` that removes the attribute when the fid is clunked, as Linux's client does it.
+pub(crate) fn xattr_remove(tag: u16, fid: u32, name: &[u8]) -> Vec<u8> {
+    const REPLACE: u32 = 2;
+    Bytes::new(32, tag).word(fid).text(name).long(0).word(REPLACE).whole()
+}
+
+/// A `Tread`.
+pub(crate) fn read(tag: u16, fid: u32, offset: u64, count: u32) -> Vec<u8> {
+    Bytes::new(116, tag).word(fid).long(offset).word(count).whole()
+}
+
 /// A `Tclunk`.
 pub(crate) fn clunk(tag: u16, fid: u32) -> Vec<u8> {
     Bytes::new(120, tag).word(fid).whole()
