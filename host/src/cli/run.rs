@@ -23,9 +23,10 @@ use super::{
 #[command(after_help = super::SOURCES)]
 pub(super) struct Arguments {
     /// Mount SOURCE at the absolute path PATH. Can be given several times. Behind it can stand ',ro', for reading only,
-    /// ',cache=MODE': none, readahead, close-to-open or loose; and ',recover=TIME': how long to try to connect again when
-    /// the connection to a server is lost, with the program waiting (30s; 0s to fail at once).
-    #[arg(short, long = "mount", value_name = "PATH=SOURCE[,ro][,cache=MODE][,recover=TIME]")]
+    /// ',cache=MODE': none, readahead, close-to-open or loose; ',attr_timeout=TIME': how long what is known of names and
+    /// attributes is believed in the modes that keep any (1s; in loose, for ever); and ',recover=TIME': how long to try to
+    /// connect again when the connection to a server is lost, with the program waiting (30s; 0s to fail at once).
+    #[arg(short, long = "mount", value_name = "PATH=SOURCE[,OPTION…]")]
     mounts: Vec<MountArgument>,
     /// Set an environment variable of the program. It gets no others.
     #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = variable)]
@@ -43,13 +44,14 @@ pub(super) struct Arguments {
     arguments: Vec<String>,
 }
 
-/// `PATH=SOURCE[,ro][,cache=MODE][,recover=TIME]`.
+/// `PATH=SOURCE[,ro][,cache=MODE][,attr_timeout=TIME][,recover=TIME]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct MountArgument {
     path: String,
     source: Source,
     read_only: bool,
     cache: Option<CacheMode>,
+    attribute_timeout: Option<Duration>,
     recovery: Option<Duration>,
 }
 
@@ -65,8 +67,8 @@ enum MountArgumentError {
     Source(#[from] SourceError),
     #[error("{0}")]
     Cache(#[from] UnknownCacheMode),
-    #[error("'recover={0}': write a time such as 30s or 2min; 0s for none")]
-    Recovery(String),
+    #[error("'{0}={1}': write a time such as 30s or 2min; 0s for none")]
+    Time(&'static str, String),
 }
 
 impl FromStr for MountArgument {
@@ -81,21 +83,38 @@ impl FromStr for MountArgument {
         if parts.iter().any(|part| matches!(*part, "." | "..")) {
             return Err(MountArgumentError::Dots(path.into()));
         }
-        let (mut source, mut read_only, mut cache, mut recovery) = (source, false, None, None);
+        let time = |option, time: &str| {
+            humantime::parse_duration(time).map(Some).map_err(|_| MountArgumentError::Time(option, time.into()))
+        };
+        let path = format!("/{}", parts.join("/"));
+        let (mut source, mut read_only, mut cache) = (source, false, None);
+        let (mut attribute_timeout, mut recovery) = (None, None);
         // From behind, for a source may have commas of its own.
         while let Some((rest, option)) = source.rsplit_once(',') {
             match option.split_once('=') {
                 None if option == "ro" => read_only = true,
                 Some(("cache", mode)) => cache = Some(mode.parse()?),
-                Some(("recover", time)) => {
-                    let wrong = |_| MountArgumentError::Recovery(time.into());
-                    recovery = Some(humantime::parse_duration(time).map_err(wrong)?);
-                }
+                Some(("attr_timeout", text)) => attribute_timeout = time("attr_timeout", text)?,
+                Some(("recover", text)) => recovery = time("recover", text)?,
                 _ => break,
             }
             source = rest;
         }
-        Ok(Self { path: format!("/{}", parts.join("/")), source: source.parse()?, read_only, cache, recovery })
+        Ok(Self { path, source: source.parse()?, read_only, cache, attribute_timeout, recovery })
+    }
+}
+
+impl MountArgument {
+    fn options(&self, settings: &MountArguments) -> MountOptions {
+        let &Self { read_only, cache, attribute_timeout, recovery, .. } = self;
+        let options = settings.options();
+        MountOptions {
+            read_only,
+            cache,
+            attribute_timeout: attribute_timeout.unwrap_or(options.attribute_timeout),
+            recovery: recovery.unwrap_or(options.recovery),
+            ..options
+        }
     }
 }
 
@@ -116,9 +135,8 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let tokio = super::runtime()?;
     let status = tokio.block_on(async {
         let mut mounts = Mounts::new();
-        for MountArgument { path, source, read_only, cache, recovery } in &arguments.mounts {
-            let mut options = MountOptions { read_only: *read_only, cache: *cache, ..arguments.settings.options() };
-            options.recovery = recovery.unwrap_or(options.recovery);
+        for argument in &arguments.mounts {
+            let (options, MountArgument { path, source, .. }) = (argument.options(&arguments.settings), argument);
             let mount = announced(|| format!("waiting for {source} …"), source.mount(options)).await?;
             mounts.add(path, mount)?;
         }
@@ -254,8 +272,9 @@ mod tests {
         assert_eq!((mount.path.as_str(), mount.read_only, mount.cache), ("/data", true, None));
         assert_eq!(mount.source, Source::Directory("/srv/a=b".into()));
         assert_eq!("/=mem:".parse::<MountArgument>().expect("a mount").path, "/");
-        let mount: MountArgument = "/data=tcp://a:1/,recover=2min".parse().expect("a mount");
+        let mount: MountArgument = "/data=tcp://a:1/,recover=2min,attr_timeout=500ms".parse().expect("a mount");
         assert_eq!(mount.recovery, Some(Duration::from_secs(120)));
+        assert_eq!(mount.attribute_timeout, Some(Duration::from_millis(500)));
         for text in ["/data=dir:/a,b,cache=loose,ro", "/data=dir:/a,b,ro,cache=loose"] {
             let mount: MountArgument = text.parse().expect("a mount");
             assert_eq!((mount.read_only, mount.cache), (true, Some(CacheMode::Loose)));
@@ -271,7 +290,8 @@ mod tests {
             ("/a/../b=mem:", "'..'"),
             ("/data=/srv", "dir:PATH"),
             ("/data=mem:,cache=all", "close-to-open"),
-            ("/data=mem:,recover=soon", "30s"),
+            ("/data=mem:,recover=soon", "'recover=soon'"),
+            ("/data=mem:,attr_timeout=1", "'attr_timeout=1'"),
         ] {
             let error = text.parse::<MountArgument>().expect_err(text).to_string();
             assert!(error.contains(part), "{text}: {error}");
