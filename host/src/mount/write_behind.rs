@@ -3,17 +3,19 @@
 //! `wasi:filesystem` 0.2 hands over at most 4 KiB at a time. A [`Writer`] gathers what follows on in a buffer of the
 //! region and writes it in one piece: when the buffer is full, when something else is written, after a moment
 //! ([`LINGER`]), and before anything that could tell whether it was written yet. For the last, a mount knows all
-//! of its writers that hold something ([`Mount::flush_file`], [`Mount::flush`]).
+//! of its writers that hold something ([`Mount::flush_file`], [`Mount::flush`]). Of what is written in order, some
+//! pieces are under way at a time ([`AT_A_TIME`]), so that who writes does not wait for each one's reply.
 //!
 //! A write that fails after it was accepted is reported by the writer's next call, and by [`Mount::finish`].
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -29,6 +31,8 @@ use super::{
 
 /// Bytes that are gathered.
 const GATHERED: usize = 256 << 10;
+/// So many full buffers of a file are on their way to the server at a time.
+const AT_A_TIME: usize = 8;
 /// How long a gathered write stays unwritten at the most.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -56,11 +60,18 @@ pub struct Writer {
     appended: AtomicU64,
 }
 
+/// A write under way.
+type Writing = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
 #[derive(Default)]
 struct Unwritten {
     buffer: Option<Buffer>,
     start: u64,
     filled: usize,
+    /// What is before that and on its way. No two overlap, and what comes next follows on the last.
+    under_way: VecDeque<Writing>,
+    /// The mount knows that there is something.
+    is_registered: bool,
     /// Why an accepted write was not carried out.
     failed: Option<Error>,
 }
@@ -156,7 +167,8 @@ impl Writer {
         let mut rest = bytes;
         let mut offset = offset;
         while !rest.is_empty() {
-            if unwritten.filled > 0 && unwritten.start + unwritten.filled as u64 != offset {
+            let is_anything = unwritten.filled > 0 || !unwritten.under_way.is_empty();
+            if is_anything && unwritten.start + unwritten.filled as u64 != offset {
                 self.flush_locked(&mut unwritten).await?;
             }
             let start = unwritten.filled;
@@ -169,7 +181,9 @@ impl Writer {
                         mount.buffer(GATHERED).await?
                     }
                 });
-                mount.0.unwritten.add(self);
+                if !std::mem::replace(&mut unwritten.is_registered, true) {
+                    mount.0.unwritten.add(self);
+                }
                 mount.linger();
             }
             let buffer = unwritten.buffer.as_ref().ok_or_else(|| Error::broken("a buffer was lost"))?;
@@ -180,7 +194,9 @@ impl Writer {
             offset += taken as u64;
             rest = &rest[taken..];
             if full {
-                self.flush_locked(&mut unwritten).await?;
+                // Where what is appended comes to lie depends on what came before.
+                let is_alone = self.handle.appends() || self.synced.is_some();
+                self.send_locked(&mut unwritten, if is_alone { 0 } else { AT_A_TIME }).await?;
             }
         }
         Ok(())
@@ -209,16 +225,37 @@ impl Writer {
         unwritten.failure()
     }
 
+    /// Writes all that was accepted, and waits until it is written.
     async fn flush_locked(self: &Arc<Self>, unwritten: &mut Unwritten) -> Result<()> {
+        self.send_locked(unwritten, 0).await
+    }
+
+    /// Has what was gathered written, and waits until at most so many pieces are under way.
+    async fn send_locked(self: &Arc<Self>, unwritten: &mut Unwritten, most: usize) -> Result<()> {
         let filled = std::mem::take(&mut unwritten.filled);
-        let outcome = match unwritten.buffer.take() {
-            Some(mut buffer) => {
-                buffer.truncate(filled);
-                self.write_out(unwritten.start, buffer).await
+        let mut outcome = Ok(());
+        if let Some(mut buffer) = unwritten.buffer.take() {
+            buffer.truncate(filled);
+            let (writer, start) = (Arc::clone(self), unwritten.start);
+            unwritten.start += filled as u64;
+            // Unconstrained, so that it is sent now, and done now where nothing has to be waited for.
+            let mut writing: Writing =
+                Box::pin(tokio::task::unconstrained(async move { writer.write_out(start, buffer).await }));
+            match writing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(written) => outcome = written,
+                Poll::Pending => unwritten.under_way.push_back(writing),
             }
-            None => Ok(()),
-        };
-        self.handle.mount().0.unwritten.remove(self);
+        }
+        while unwritten.under_way.len() > most
+            && let Some(writing) = unwritten.under_way.front_mut()
+        {
+            let written = writing.as_mut().await;
+            unwritten.under_way.pop_front();
+            outcome = outcome.and(written);
+        }
+        if unwritten.under_way.is_empty() && std::mem::take(&mut unwritten.is_registered) {
+            self.handle.mount().0.unwritten.remove(self);
+        }
         outcome
     }
 

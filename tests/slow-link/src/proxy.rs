@@ -24,8 +24,8 @@ use crate::{
     queue::Queue,
 };
 
-/// Bytes that are read at a time: at 1 Gbit/s, they are half a millisecond long.
-const READ: usize = 64 << 10;
+/// Bytes that are read at a time: at 1 Gbit/s, they are a millisecond long.
+const READ: usize = 128 << 10;
 
 /// What an old server makes of a `Tversion` for an extension that it has never heard of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -37,6 +37,8 @@ pub(super) struct Signals {
     pub(super) flushing: Arc<tokio::sync::Mutex<()>>,
     /// Told each time that a fill has ended.
     pub(super) filled: Notify,
+    /// Told each time that something was written back.
+    pub(super) written: Notify,
 }
 
 /// Pages that are being read from the server.

@@ -433,6 +433,10 @@ impl Index {
             if folio.dirty.is_empty() || whole && Some(start) == last && folio.dirty.end() < folio.len() {
                 continue;
             }
+            // What was written to a second time must not overtake what is on its way.
+            if whole && !folio.writing.is_empty() {
+                continue;
+            }
             // Once for all of them: from then on the folio looks lent.
             let memory = folio.lend();
             for range in std::mem::take(&mut folio.dirty).iter() {

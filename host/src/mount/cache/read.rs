@@ -37,14 +37,17 @@ pub(super) struct ReadAhead {
     window: u64,
     /// Where the next window begins.
     end: u64,
-    /// Who reads past here has the next window read.
+    /// Where the last window begins.
+    last: u64,
+    /// Who reads past here has the next window read: the window before the last one, so that while one is being used the
+    /// next is under way, and the one behind it asked for. A link is never idle then.
     marker: u64,
     largest: u64,
 }
 
 impl ReadAhead {
     pub(super) fn new(largest: u64) -> Self {
-        Self { next: 0, window: 0, end: 0, marker: 0, largest }
+        Self { next: 0, window: 0, end: 0, last: 0, marker: 0, largest }
     }
 
     /// `len` bytes at `offset` were there. Tells what to read ahead now.
@@ -60,7 +63,7 @@ impl ReadAhead {
         }
         let start = self.end.max(page_start(self.next));
         self.window = (self.window * 2).min(self.largest);
-        self.marker = start;
+        (self.marker, self.last) = (self.last, start);
         self.end = start + self.window;
         Some(start..self.end)
     }
@@ -78,7 +81,7 @@ impl ReadAhead {
         };
         let wanted = rest.max(self.window);
         self.end = page_end(missing.saturating_add(wanted));
-        self.marker = missing;
+        (self.marker, self.last) = (missing, missing);
         wanted
     }
 }

@@ -1,9 +1,10 @@
 //! Writing by way of the cache: into dirty pages first, and from there to the server.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     ops::Range,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
     task::Poll,
 };
@@ -26,6 +27,12 @@ use crate::{
 
 /// So many write-backs of one file are under way at a time.
 const AT_A_TIME: usize = 16;
+/// Who writes back in the background goes on with what was written meanwhile, but not with more than so many bytes: others
+/// may wait for it.
+const MOST_AT_ONCE: u64 = 64 << 20;
+
+/// A batch being written; tells whether it was.
+type Writing<'c> = Pin<Box<dyn Future<Output = bool> + Send + 'c>>;
 
 impl CachedFile {
     /// Accepts `bytes`, to be written at `offset`.
@@ -83,16 +90,21 @@ impl CachedFile {
     /// Has written back what has gathered, if it is enough; waits for it, if it is much.
     async fn write_back_enough(self: &Arc<Self>, offset: u64) -> Result<()> {
         let cache = &self.cache;
-        let (is_much, is_enough) = {
+        let (is_torn, is_much, is_own, is_enough) = {
             let mut index = cache.index.lock();
-            let is_much = index.unwritten > cache.most_unwritten || index.is_torn(self.key, offset);
-            let all = index.unwritten;
+            let is_torn = index.is_torn(self.key, offset);
+            let is_much = index.unwritten > cache.most_unwritten;
             let Some(file) = index.files.get_mut(&self.key) else { return Ok(()) };
-            let is_enough = !file.is_written_back && file.unwritten >= cache.enough_unwritten && all > 0;
-            file.is_written_back |= is_enough && !is_much;
-            (is_much, is_enough)
+            let is_own = file.unwritten > cache.most_unwritten / 2;
+            let is_enough = !is_torn && !file.is_written_back && file.unwritten >= cache.enough_unwritten;
+            file.is_written_back |= is_enough;
+            (is_torn, is_much, is_own, is_enough)
         };
-        if is_much {
+        if is_torn || is_much && !is_own {
+            // What was begun here would have to be ended.
+            if is_enough && let Some(file) = cache.index.lock().files.get_mut(&self.key) {
+                file.is_written_back = false;
+            }
             cache.flush_file(self.key, false).await;
             if cache.index.lock().unwritten > cache.most_unwritten {
                 cache.flush_all().await;
@@ -108,10 +120,31 @@ impl CachedFile {
                 if let Some(file) = file.cache.index.lock().files.get_mut(&file.key) {
                     file.is_written_back = false;
                 }
+                file.signals.written.notify_waiters();
             });
+        }
+        if is_much {
+            self.wait_for_room().await;
+            return self.failure();
         }
         self.handle.mount().linger();
         Ok(())
+    }
+
+    /// Waits until what is written back in the background has made room for more, or is over.
+    async fn wait_for_room(&self) {
+        loop {
+            let mut written = pin!(self.signals.written.notified());
+            written.as_mut().enable();
+            {
+                let index = self.cache.index.lock();
+                let is_written_back = index.files.get(&self.key).is_some_and(|file| file.is_written_back);
+                if index.unwritten <= self.cache.most_unwritten || !is_written_back {
+                    return;
+                }
+            }
+            written.await;
+        }
     }
 
     /// Writes what is dirty of the file.
@@ -185,11 +218,11 @@ impl Cache {
     /// Writes what is dirty of a file, whose `flushing` the caller holds. With `is_bracketed` set, what is clean stays
     /// known as the server's if it was so just before; with `whole` set, the end that is still being written is left.
     pub(super) async fn flush_locked(&self, key: Key, is_bracketed: bool, whole: bool) {
-        let (handle, before) = {
+        let (handle, before, signals) = {
             let index = self.index.lock();
             let Some(file) = index.files.get(&key) else { return };
             let Some(handle) = file.writer.clone().filter(|_| file.unwritten > 0) else { return };
-            (handle, file.validator)
+            (handle, file.validator, Arc::clone(&file.signals))
         };
         let mut is_unchanged = false;
         if let Some(before) = before.filter(|_| is_bracketed) {
@@ -204,30 +237,37 @@ impl Cache {
             index.take_dirty(key, whole)
         };
         let mut all_written = true;
-        // Whatever becomes of this future, what was taken is not lost.
-        let batches: Vec<(Batch, Ended<'_>)> = batches
-            .into_iter()
-            .map(|batch| (Ended::of(self, key, &batch), batch))
-            .map(|(end, batch)| (batch, end))
-            .collect();
-        let mut waiting = batches.into_iter();
-        let mut writing: Vec<Pin<Box<dyn Future<Output = bool> + Send + '_>>> = Vec::new();
+        let mut waiting = self.begin(key, batches);
+        let mut writing: Vec<(u64, Writing<'_>)> = Vec::new();
+        let mut begun = 0;
         poll_fn(|context| {
             loop {
+                if whole && waiting.is_empty() && begun < MOST_AT_ONCE {
+                    let under_way: u64 = writing.iter().map(|(len, _)| len).sum();
+                    let mut index = self.index.lock();
+                    let unwritten = index.files.get(&key).map_or(0, |file| file.unwritten);
+                    if unwritten >= under_way + self.enough_unwritten {
+                        let batches = index.take_dirty(key, whole);
+                        drop(index);
+                        waiting = self.begin(key, batches);
+                    }
+                }
                 while writing.len() < AT_A_TIME
-                    && let Some((batch, ended)) = waiting.next()
+                    && let Some((batch, ended)) = waiting.pop_front()
                 {
-                    writing.push(Box::pin(self.write_batch(&handle, batch, ended)));
+                    begun += batch.len();
+                    writing.push((batch.len(), Box::pin(self.write_batch(&handle, batch, ended))));
                 }
                 let before = writing.len();
-                writing.retain_mut(|batch| match batch.as_mut().poll(context) {
+                writing.retain_mut(|(_, batch)| match batch.as_mut().poll(context) {
                     Poll::Ready(is_written) => {
                         all_written &= is_written;
+                        signals.written.notify_waiters();
                         false
                     }
                     Poll::Pending => true,
                 });
-                if writing.is_empty() && waiting.len() == 0 {
+                if writing.is_empty() && waiting.is_empty() {
                     return Poll::Ready(());
                 }
                 if writing.len() == before {
@@ -253,6 +293,15 @@ impl Cache {
         drop(index);
         // Closes the file, perhaps, which is a call of the client.
         drop(writer);
+    }
+
+    /// Whatever becomes of these batches, what was taken is not lost.
+    fn begin(&self, key: Key, batches: Vec<Batch>) -> VecDeque<(Batch, Ended<'_>)> {
+        let with_end = |batch: Batch| {
+            let ended = Ended::of(self, key, &batch);
+            (batch, ended)
+        };
+        batches.into_iter().map(with_end).collect()
     }
 
     /// Writes one batch. Tells whether it was written; else, its file has the failure.
