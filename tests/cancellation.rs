@@ -51,10 +51,20 @@ impl Scripted {
         let stream = Arc::new(Mutex::new(None));
         let (shared, forbidden) = (Arc::clone(&stream), Arc::clone(forbidden));
         thread::spawn(move || {
-            let (mut incoming, _) = listener.accept().expect("a client");
-            *shared.lock().unwrap() = Some(incoming.try_clone().expect("a second descriptor"));
+            // One connection after the other.
             let mut afids = Vec::new();
-            while let Some(bytes) = receive(&mut incoming) {
+            let connect = || {
+                let (incoming, _) = listener.accept().expect("a client");
+                *shared.lock().unwrap() = Some(incoming.try_clone().expect("a second descriptor"));
+                incoming
+            };
+            let mut incoming = connect();
+            loop {
+                let Some(bytes) = receive(&mut incoming) else {
+                    incoming = connect();
+                    afids.clear();
+                    continue;
+                };
                 let Frame { tag, message, payload } = Frame::<Tmessage>::decode(&bytes).expect("an honest client");
                 assert!(!forbidden.lock().unwrap().contains(&tag), "tag {tag} is not free");
                 let request = match message {
@@ -83,6 +93,12 @@ impl Scripted {
             }
         });
         Self { address, requests, stream }
+    }
+
+    /// Ends the connection.
+    fn hang_up(&self) {
+        let stream = self.stream.lock().unwrap().take().expect("a client");
+        stream.shutdown(std::net::Shutdown::Both).expect("to hang up");
     }
 
     async fn mount(&self, options: MountOptions) -> Mount {
@@ -320,33 +336,70 @@ fn with_password() -> MountOptions {
 async fn a_user_authenticates_before_the_attach() {
     let mut server = Scripted::new(false, true, &Forbidden::default());
     let mounting = Mount::remote(server.address.clone(), with_password());
-    let serving = async {
-        let Request::Auth { tag, afid } = server.next().await else { panic!("a Tauth") };
-        server.reply(tag, &Rmessage::Rauth { aqid: Qid { kind: QidType(8), version: 0, path: 0 } }, &[]);
-        let Request::AuthRead { tag } = server.next().await else { panic!("a read") };
-        server.reply(tag, &Rmessage::Rread { count: 9 }, b"password?");
-        let Request::AuthWrite { tag, bytes } = server.next().await else { panic!("a write") };
-        assert_eq!(bytes, b"secret");
-        server.reply(tag, &Rmessage::Rwrite { count: 6 }, &[]);
-        let Request::Attach { tag, afid: by, .. } = server.next().await else { panic!("an attach") };
-        assert_eq!(by, afid);
-        server.reply(tag, &Rmessage::Rattach { qid: ROOT }, &[]);
-    };
-    let (mount, ()) = tokio::join!(mounting, serving);
+    let (mount, ()) = tokio::join!(mounting, let_in(&mut server));
     mount.expect("a mount").root().stat_at("file", true).await.expect("attributes");
+}
+
+/// Asks for the password, and attaches who says it.
+async fn let_in(server: &mut Scripted) {
+    let afid = ask(server, b"password?").await;
+    let Request::AuthWrite { tag, bytes } = server.next().await else { panic!("a write") };
+    assert_eq!(bytes, b"secret");
+    server.reply(tag, &Rmessage::Rwrite { count: 6 }, &[]);
+    let Request::Attach { tag, afid: by, .. } = server.next().await else { panic!("an attach") };
+    assert_eq!(by, afid);
+    server.reply(tag, &Rmessage::Rattach { qid: ROOT }, &[]);
+}
+
+/// Asks a question by the afid that it tells.
+async fn ask(server: &mut Scripted, question: &[u8]) -> u32 {
+    let Request::Auth { tag, afid } = server.next().await else { panic!("a Tauth") };
+    server.reply(tag, &Rmessage::Rauth { aqid: Qid { kind: QidType(8), version: 0, path: 0 } }, &[]);
+    let Request::AuthRead { tag } = server.next().await else { panic!("a read") };
+    server.reply(tag, &Rmessage::Rread { count: question.len() as u32 }, question);
+    afid
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_authenticates_again_when_the_connection_was_lost() {
+    let mut server = Scripted::new(false, true, &Forbidden::default());
+    let mounting = Mount::remote(server.address.clone(), with_password());
+    let (mount, ()) = tokio::join!(mounting, let_in(&mut server));
+    let mount = mount.expect("a mount");
+    let file = mount.root().open_at("file", OpenFlags::READ, 0).await.expect("the file");
+    server.hang_up();
+    let lost_again = async {
+        ask(&mut server, b"password?").await;
+        let Request::AuthWrite { .. } = server.next().await else { panic!("a write") };
+        server.hang_up();
+        let_in(&mut server).await;
+    };
+    let (attributes, ()) = tokio::join!(file.stat(), lost_again);
+    attributes.expect("attributes");
+    let recovery = mount.statistics().recovery;
+    assert_eq!((recovery.reconnects, recovery.stale_fids, recovery.doubtful), (1, 0, 0), "{recovery:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_whose_user_cannot_authenticate_again_breaks() {
+    let mut server = Scripted::new(false, true, &Forbidden::default());
+    let mounting = Mount::remote(server.address.clone(), with_password());
+    let (mount, ()) = tokio::join!(mounting, let_in(&mut server));
+    let mount = mount.expect("a mount");
+    server.hang_up();
+    let root = mount.root();
+    let (attributes, _) = tokio::join!(root.stat_at("file", true), ask(&mut server, b"what?"));
+    match attributes {
+        Err(Error::Broken(reason)) => assert!(reason.contains("what a question"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_authentication_is_no_mount() {
     let mut server = Scripted::new(false, true, &Forbidden::default());
     let mounting = Mount::remote(server.address.clone(), with_password());
-    let serving = async {
-        let Request::Auth { tag, .. } = server.next().await else { panic!("a Tauth") };
-        server.reply(tag, &Rmessage::Rauth { aqid: Qid { kind: QidType(8), version: 0, path: 0 } }, &[]);
-        let Request::AuthRead { tag } = server.next().await else { panic!("a read") };
-        server.reply(tag, &Rmessage::Rread { count: 5 }, b"what?");
-    };
-    let (mount, ()) = tokio::join!(mounting, serving);
+    let (mount, _) = tokio::join!(mounting, ask(&mut server, b"what?"));
     match mount {
         Err(Error::Broken(reason)) => assert!(reason.contains("what a question"), "{reason}"),
         other => panic!("{:?}", other.map(drop)),

@@ -16,8 +16,7 @@ use std::{
 };
 
 use ninering::{
-    listener::Address,
-    mount::{CacheMode, Error, Handle, Mount, MountOptions, OpenFlags},
+    mount::{Buffer, CacheMode, Error, Handle, LockKind, LockRequest, Mount, MountOptions, OpenFlags},
     program::{Environment, Program, Runtime},
     source::Source,
     wasi::Mounts,
@@ -30,7 +29,7 @@ const WORKERS: u32 = 64;
 /// The server is killed so often at least.
 const KILLS: u32 = 12;
 
-/// A directory that is served by a server which is killed every 100 ms to 2 s, and started again.
+/// A directory that is served by a server which, once it is doomed, is killed every 100 ms to 2 s, and started again.
 struct Mortal {
     server: Restarting,
     address: String,
@@ -49,15 +48,8 @@ impl Mortal {
         Self { server, address: format!("unix://{}", socket.display()), export, _scratch: scratch }
     }
 
-    /// A mount of it, when the server is up.
-    async fn mount(&self, options: &MountOptions) -> Mount {
-        let address: Address = self.address.parse().expect("an address");
-        loop {
-            match Mount::remote(address.clone(), options.clone()).await {
-                Ok(mount) => return mount,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
+    async fn mount(&self, options: MountOptions) -> Mount {
+        Mount::remote(self.address.parse().expect("an address"), options).await.expect("a mount")
     }
 }
 
@@ -254,8 +246,9 @@ fn found(directory: &Path) -> Model {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_workers_do_not_notice_that_the_server_is_killed() {
-    let mortal = Mortal::serve(1);
-    let mount = mortal.mount(&options()).await;
+    let mut mortal = Mortal::serve(1);
+    let mount = mortal.mount(options()).await;
+    mortal.server.doom();
     let stop = Arc::new(AtomicBool::new(false));
     let workers: Vec<_> = (0..WORKERS)
         .map(|number| {
@@ -329,8 +322,9 @@ async fn sixty_four_programs_do_not_notice(cache: CacheMode) {
         mount.finish().await.expect("all to be written");
         found(export.path())
     };
-    let mortal = Mortal::serve(2);
-    let mount = mortal.mount(&MountOptions { cache: Some(cache), ..options() }).await;
+    let mut mortal = Mortal::serve(2);
+    let mount = mortal.mount(MountOptions { cache: Some(cache), ..options() }).await;
+    mortal.server.doom();
     let mut runs = 0;
     while mortal.server.restarts() < KILLS {
         make_directories(mortal.export.path());
@@ -346,8 +340,8 @@ async fn sixty_four_programs_do_not_notice(cache: CacheMode) {
     }
     let recovery = mount.statistics().recovery;
     eprintln!("{} kills, {runs} runs, {recovery:?}", mortal.server.restarts());
-    assert!(recovery.reconnects > 0 && recovery.resent > 0, "{recovery:?}");
-    assert_eq!((recovery.stale_fids, recovery.doubtful), (0, 0), "{recovery:?}");
+    // A file that was closed and removed may be stale in the moment before it is known to be closed.
+    assert!(recovery.reconnects > 0 && recovery.resent > 0 && recovery.doubtful == 0, "{recovery:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -384,15 +378,17 @@ fn programs_do_not_notice(mortal: &Mortal, mount: &str) {
 
 #[test]
 fn a_program_does_not_notice_that_the_server_is_killed() {
-    let mortal = Mortal::serve(3);
+    let mut mortal = Mortal::serve(3);
+    mortal.server.doom();
     programs_do_not_notice(&mortal, &format!("/data={}", mortal.address));
 }
 
 /// Who mounts a relay need not know of recovery.
 #[test]
 fn a_program_at_a_relay_does_not_notice_that_the_server_behind_it_is_killed() {
-    let mortal = Mortal::serve(4);
+    let mut mortal = Mortal::serve(4);
     let (_relay, address) = serve(&mortal.address);
+    mortal.server.doom();
     programs_do_not_notice(&mortal, &format!("/data={address},cache=none,recover=0s"));
 }
 
@@ -418,4 +414,131 @@ async fn a_server_that_does_not_come_back_is_an_error_after_the_time_that_was_se
         }
         assert_eq!(mount.root().stat_at("file", true).await.map(drop).map_err(|error| error.errno()), Err(Errno::EIO));
     }
+}
+
+/// A directory that is served at two sockets, and a mount by each of them.
+struct TwoDoors {
+    server: Child,
+    export: tempfile::TempDir,
+    sockets: tempfile::TempDir,
+    ours: Mount,
+    theirs: Mount,
+}
+
+impl TwoDoors {
+    async fn open() -> Self {
+        let (export, sockets) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let addresses = ["ours", "theirs"].map(|name| format!("unix://{}", sockets.path().join(name).display()));
+        let mut command = ninering();
+        command.args(["serve", &format!("dir:{}", export.path().display())]);
+        for address in &addresses {
+            command.args(["--listen", address]);
+        }
+        let server = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().expect("a server");
+        let [ours, theirs] = addresses.map(|address| async move {
+            await_socket(Path::new(address.strip_prefix("unix://").expect("a path")));
+            Mount::remote(address.parse().expect("an address"), options()).await.expect("a mount")
+        });
+        let (ours, theirs) = (ours.await, theirs.await);
+        Self { server, export, sockets, ours, theirs }
+    }
+
+    /// Kills the server, and starts another one at their socket.
+    fn let_them_in(&mut self) {
+        self.server.kill().expect("to kill the server");
+        self.server.wait().expect("its end");
+        fs::remove_file(self.sockets.path().join("ours")).expect("to remove a socket");
+        let theirs = self.sockets.path().join("theirs");
+        self.server = start(self.export.path(), &format!("unix://{}", theirs.display()));
+        await_socket(&theirs);
+    }
+
+    /// From now on, ours leads there too.
+    fn let_us_in(&self) {
+        let sockets = self.sockets.path();
+        std::os::unix::fs::symlink(sockets.join("theirs"), sockets.join("ours")).expect("a link");
+    }
+}
+
+impl Drop for TwoDoors {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+async fn open(mount: &Mount, name: &str) -> Handle {
+    let flags = OpenFlags::READ | OpenFlags::WRITE | OpenFlags::CREATE;
+    mount.root().open_at(name, flags, 0o644).await.expect("a file")
+}
+
+async fn write(file: &Handle, text: &[u8]) -> Result<usize, Errno> {
+    let buffer: Buffer = file.mount().buffer(text.len()).await.expect("a buffer");
+    buffer.write(0, text);
+    file.write_at(0, buffer).await.0.map_err(|error| error.errno())
+}
+
+async fn read(file: &Handle) -> Result<Vec<u8>, Errno> {
+    let buffer = file.mount().buffer(100).await.expect("a buffer");
+    file.read_at(0, buffer).await.map(|read| read.into_bytes().to_vec()).map_err(|error| error.errno())
+}
+
+const ALL: LockRequest = LockRequest { kind: LockKind::Exclusive, start: 0, length: 0, owner: 1 };
+
+#[tokio::test(flavor = "multi_thread")]
+async fn locks_are_taken_again() {
+    let mut doors = TwoDoors::open().await;
+    let (ours, theirs) = (open(&doors.ours, "file").await, open(&doors.theirs, "file").await);
+    assert!(ours.try_lock(ALL).await.expect("a lock"));
+    doors.let_them_in();
+    doors.let_us_in();
+    assert_eq!(write(&ours, b"ours").await, Ok(4));
+    assert!(!theirs.try_lock(ALL).await.expect("an answer"), "it is ours");
+    let recovery = doors.ours.statistics().recovery;
+    assert_eq!((recovery.reconnects, recovery.lost_locks), (1, 0), "{recovery:?}");
+    ours.unlock(0, 0, 1).await.expect("to give it back");
+    assert!(theirs.try_lock(ALL).await.expect("an answer"), "it is free");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_another_client_took_meanwhile_is_lost_and_that_is_told() {
+    let mut doors = TwoDoors::open().await;
+    let (ours, theirs) = (open(&doors.ours, "file").await, open(&doors.theirs, "file").await);
+    let other = open(&doors.ours, "other").await;
+    assert!(ours.try_lock(ALL).await.expect("a lock"));
+    doors.let_them_in();
+    assert!(theirs.try_lock(ALL).await.expect("an answer"), "nobody has it");
+    assert_eq!(write(&theirs, b"theirs").await, Ok(6));
+    doors.let_us_in();
+    assert_eq!(write(&ours, b"ours").await, Err(Errno::ENOLCK));
+    assert_eq!(read(&ours).await, Err(Errno::ENOLCK));
+    assert_eq!(ours.sync(false).await.map_err(|error| error.errno()), Err(Errno::ENOLCK));
+    assert_eq!(write(&other, b"ours").await, Ok(4), "a file that was not locked");
+    assert_eq!(doors.ours.statistics().recovery.lost_locks, 1);
+    // Who is told can begin anew.
+    assert!(!ours.try_lock(ALL).await.expect("an answer"), "it is theirs");
+    theirs.unlock(0, 0, 1).await.expect("to give it back");
+    assert!(ours.try_lock(ALL).await.expect("an answer"), "it is free");
+    assert_eq!(read(&ours).await, Ok(b"theirs".to_vec()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_removed_while_open_is_stale_and_no_other_is() {
+    let mut doors = TwoDoors::open().await;
+    let (removed, kept) = (open(&doors.ours, "removed").await, open(&doors.ours, "kept").await);
+    assert_eq!(write(&removed, b"removed").await, Ok(7));
+    assert_eq!(write(&kept, b"kept").await, Ok(4));
+    doors.ours.root().unlink("removed").await.expect("to remove it");
+    assert_eq!(read(&removed).await, Ok(b"removed".to_vec()), "it is still open");
+    doors.let_them_in();
+    // It may well get the number of the one that is gone.
+    assert_eq!(write(&open(&doors.theirs, "removed").await, b"another").await, Ok(7));
+    doors.let_us_in();
+    assert_eq!(read(&removed).await, Err(Errno::ESTALE));
+    assert_eq!(write(&removed, b"lost").await, Err(Errno::ESTALE));
+    assert_eq!(removed.stat().await.map(|found| found.size).map_err(|error| error.errno()), Err(Errno::ESTALE));
+    assert_eq!(read(&kept).await, Ok(b"kept".to_vec()));
+    assert_eq!(fs::read(doors.export.path().join("removed")).expect("the other one"), b"another");
+    assert_eq!(doors.ours.statistics().recovery.stale_fids, 1);
 }

@@ -460,8 +460,8 @@ fn what_could_not_be_written_is_told() {
     let mut serving = Serving::on_unix_socket(server());
     let runtime = Runtime::new().expect("a runtime");
     let (mount, file, closed) = runtime.block_on(async {
-        let mount = Mount::remote(serving.address.clone(), options(CacheMode::CloseToOpen, 1 << 20)).await;
-        let mount = mount.expect("a mount");
+        let options = MountOptions { recovery: Duration::from_millis(100), ..options(CacheMode::CloseToOpen, 1 << 20) };
+        let mount = Mount::remote(serving.address.clone(), options).await.expect("a mount");
         let file = open(&mount, "file", OpenFlags::empty()).await;
         let closed = open(&mount, "closed", OpenFlags::empty()).await;
         (mount, file, closed)

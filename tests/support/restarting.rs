@@ -14,20 +14,20 @@ use std::{
 
 use super::Running;
 
-/// A server that is killed with SIGKILL and started again at once, with a random time between, until it is told to
-/// [rest](Self::rest) or this is dropped.
+/// A server that is killed with SIGKILL and started again at once, with a random time between, from when it is
+/// [doomed](Self::doom) until this is dropped.
 #[derive(Debug)]
 pub struct Restarting {
     restarts: Arc<AtomicU32>,
-    /// Dropped to end the killing.
+    /// Dropped to begin.
+    mercy: Option<mpsc::Sender<()>>,
+    /// Dropped to end.
     killing: Option<mpsc::Sender<()>>,
-    thread: Option<thread::JoinHandle<Running>>,
-    /// The last one, once it is left alone.
-    resting: Option<Running>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Restarting {
-    /// Starts the server that `command` makes, which says `ready` on standard error when it is. From then on, it is killed
+    /// Starts the server that `command` makes, which says `ready` on standard error when it is. Once it is doomed, it is killed
     /// after a time of `lives`, again and again; `seed` says after which.
     ///
     /// # Panics
@@ -35,25 +35,26 @@ impl Restarting {
     #[track_caller]
     pub fn start(
         command: impl Fn() -> Command + Send + 'static,
-        ready: &'static str,
+        ready: &str,
         lives: RangeInclusive<Duration>,
         seed: u64,
     ) -> Self {
         let (mut running, _) = Running::start(&mut command(), ready);
-        let restarts = Arc::new(AtomicU32::new(0));
+        let (restarts, ready) = (Arc::new(AtomicU32::new(0)), ready.to_owned());
         let counted = Arc::clone(&restarts);
-        let (killing, ended) = mpsc::channel();
+        let ((mercy, doomed), (killing, ended)) = (mpsc::channel::<()>(), mpsc::channel::<()>());
         let mut random = Random(seed);
         let thread = thread::spawn(move || {
+            // Nothing is ever sent.
+            let _ = doomed.recv();
             while ended.recv_timeout(random.within(&lives)) == Err(mpsc::RecvTimeoutError::Timeout) {
                 // To drop it is to kill it.
                 drop(running);
-                (running, _) = Running::start(&mut command(), ready);
+                (running, _) = Running::start(&mut command(), &ready);
                 counted.fetch_add(1, Ordering::Relaxed);
             }
-            running
         });
-        Self { restarts, killing: Some(killing), thread: Some(thread), resting: None }
+        Self { restarts, mercy: Some(mercy), killing: Some(killing), thread: Some(thread) }
     }
 
     /// `ninering serve SOURCE` at a Unix socket, which is killed after 100 ms to 2 s.
@@ -71,27 +72,20 @@ impl Restarting {
         Self::start(command, " on unix://", Duration::from_millis(100)..=Duration::from_secs(2), seed)
     }
 
+    /// From now on, it is killed.
+    pub fn doom(&mut self) {
+        self.mercy = None;
+    }
+
     /// How often it was started again so far.
     pub fn restarts(&self) -> u32 {
         self.restarts.load(Ordering::Relaxed)
-    }
-
-    /// Leaves the server alone from now on; it is up when this returns, until this is dropped.
-    ///
-    /// # Panics
-    /// It did not come up again.
-    pub fn rest(&mut self) -> &mut Running {
-        drop(self.killing.take());
-        if let Some(thread) = self.thread.take() {
-            self.resting = Some(thread.join().expect("a server that comes up each time"));
-        }
-        self.resting.as_mut().expect("the last server")
     }
 }
 
 impl Drop for Restarting {
     fn drop(&mut self) {
-        drop(self.killing.take());
+        (self.mercy, self.killing) = (None, None);
         if let Some(thread) = self.thread.take() {
             // Its panic was seen already, or the test has one of its own.
             let _ = thread.join();

@@ -72,6 +72,8 @@ impl<R: Ring> Session<R> {
             size = self.getattr(io.fid).await?.size;
         }
         let in_sequence = in_sequence || appends;
+        // What belongs to a connection is not sent by another one.
+        let goes_on = self.recovers() && !self.is_restoring();
         let mut pieces: SmallVec<[Piece<'_, R>; 4]> = SmallVec::new();
         let (mut sent, mut done) = (0, 0);
         // Why no more is sent: an error, or `None` for a request that did less than was asked of it.
@@ -93,7 +95,7 @@ impl<R: Ring> Session<R> {
                     match counted {
                         Err(error @ Error::Broken(_)) => return Poll::Ready(Err(error)),
                         _ if ending.is_some() => {}
-                        Err(Error::InDoubt) if self.recovers() => is_lost = true,
+                        Err(Error::InDoubt) if goes_on => is_lost = true,
                         _ if is_lost => {}
                         Ok(count) => {
                             done += u64::from(count);

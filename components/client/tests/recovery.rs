@@ -195,6 +195,52 @@ fn a_file_that_is_another_one_now_is_stale_and_no_other_is() {
     fixture.assert_no_leak(0);
 }
 
+/// The filesystem may give a new file the number of one that was removed, once the server that had it open is gone.
+#[test]
+fn a_file_that_was_removed_while_open_is_stale_whatever_is_there_now() {
+    for setting in SETTINGS {
+        let fixture = setting.fixture();
+        let removed = fixture.open("file", READ).unwrap();
+        let replaced = fixture.open("victim", READ).unwrap();
+        let moved = fixture.open("old", READ).unwrap();
+        let paths = ["keep", "keep2"];
+        fixture.ring.server().link_to("file", paths[0]);
+        fixture.ring.server().link_to("victim", paths[1]);
+        assert_eq!(run!(fixture, unlink(0, "file".to_owned())), Ok(Value::None));
+        assert_eq!(run!(fixture, rename(0, "old".to_owned(), 0, "victim".to_owned())), Ok(Value::None));
+        assert_eq!(fixture.read(removed, 0, 10), Ok(b"contents".to_vec()), "{setting:?}");
+        // Now there are files of the same numbers.
+        fixture.ring.on_cut(|server| server.link_to("keep", "file"));
+        fixture.ring.cut([Cut { after: 0, is_done: false }]);
+        assert_eq!(fixture.read(removed, 0, 10), Err(Errno::ESTALE.into()), "{setting:?}");
+        assert_eq!(fixture.read(replaced, 0, 10), Err(Errno::ESTALE.into()), "{setting:?}");
+        assert_eq!(fixture.read(moved, 0, 10), Ok(b"old".to_vec()), "{setting:?}");
+        assert_eq!(fixture.mount.session().recovered().stale_fids, 2, "{setting:?}");
+    }
+}
+
+#[test]
+fn a_file_that_was_renamed_in_doubt_is_not_taken_for_removed() {
+    for setting in SETTINGS {
+        let requests = {
+            let fixture = setting.fixture();
+            fixture.open("old", READ).unwrap();
+            fixture.ring.take_log();
+            assert_eq!(run!(fixture, rename(0, "old".to_owned(), 0, "victim".to_owned())), Ok(Value::None));
+            fixture.ring.take_log().len()
+        };
+        for after in 0..requests {
+            let fixture = setting.fixture();
+            let moved = fixture.open("old", READ).unwrap();
+            fixture.ring.cut([Cut { after, is_done: true }]);
+            assert_eq!(run!(fixture, rename(0, "old".to_owned(), 0, "victim".to_owned())), Ok(Value::None));
+            fixture.ring.cut([Cut { after: 0, is_done: false }]);
+            assert_eq!(fixture.read(moved, 0, 10), Ok(b"old".to_vec()), "{setting:?} {after}");
+            assert_eq!(fixture.mount.session().recovered().stale_fids, 0, "{setting:?} {after}");
+        }
+    }
+}
+
 #[test]
 fn an_append_that_others_may_have_done_says_so() {
     let fixture = SETTINGS[0].fixture();

@@ -1,6 +1,6 @@
 //! Authentication: what user and server say to each other before the attach.
 
-use std::{error::Error as StdError, fmt, future::Future, pin::Pin, sync::Arc};
+use std::{error::Error as StdError, fmt, future::Future, pin::Pin};
 
 use super::{Buffers, Error, Mount, Result, component::vfs::Value, handle::unexpected};
 
@@ -11,7 +11,7 @@ const MOST_BYTES: usize = 8192;
 pub type AuthenticationError = Box<dyn StdError + Send + Sync>;
 
 /// Authenticates the user of a mount, whatever the protocol is that the server wants. Called each time that the mount
-/// connects.
+/// connects, also when it does again because the connection was lost.
 ///
 /// 9P says nothing of what is said: `Tauth` makes a fid, and what is written to and read from it is the conversation.
 pub trait Authenticate: fmt::Debug + Send + Sync {
@@ -90,15 +90,16 @@ impl fmt::Debug for Conversation<'_> {
 }
 
 impl Mount {
-    /// What comes of the session that has begun: authenticates if the server wants that, and attaches.
+    /// What comes of the session that has begun, or goes on: authenticates if the server wants that, and attaches.
+    ///
+    /// # Errors
+    /// The server's, or why the user could not authenticate.
     pub(super) async fn authenticate(&self, started: Value) -> Result<Value> {
         let (Value::Authentication(_), Some(user)) = (&started, &self.options().authenticate) else {
             return Ok(started);
         };
         if let Err(error) = user.authenticate(Conversation { mount: self }).await {
-            let reason: Arc<str> = format!("the authentication failed: {error}").into();
-            self.0.state.lock().bury(Arc::clone(&reason));
-            return Err(Error::Broken(reason));
+            return Err(Error::broken(format!("the authentication failed: {error}")));
         }
         self.operate(None, Buffers::new(), |vfs, store, _| vfs.call_attach(store)).await.0
     }

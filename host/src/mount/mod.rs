@@ -473,7 +473,11 @@ impl Mount {
         let interrupt = self.0.interrupt();
         let submitted = self.submit_start(|queue| Ok(Box::new(RemoteDevice::start(queue, stream, interrupt))))?;
         let started = self.outcome(submitted, Patience::ToTheEnd).await.0?;
-        self.started(self.authenticate(started).await)?;
+        let attached = self.authenticate(started).await;
+        if let Err(Error::Broken(reason)) = &attached {
+            self.0.state.lock().bury(Arc::clone(reason));
+        }
+        self.started(attached)?;
         if let Ok(life) = &mut self.0.state.lock().life {
             life.standing.is_started = true;
         }

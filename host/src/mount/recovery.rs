@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::{Error, Life, Origin, Pending, Shared, State, component::vfs};
+use super::{Error, Life, Mount, Origin, Pending, Shared, State, component::vfs};
 use crate::device::{
     Device,
     remote::{self, RemoteDevice},
@@ -147,6 +147,7 @@ async fn attempt(shared: &Arc<Shared>, incarnation: u32) -> Result<(), Failure> 
     let Origin::Remote(address) = &shared.origin else { return Err(Failure::Over) };
     let again = |error: &dyn std::fmt::Display| Failure::Again(error.to_string());
     let patience = shared.options.timeout;
+    let silent = || Failure::Again(format!("the server did not answer within {patience:?}"));
     let stream = remote::connect(address, patience).await.map_err(|error| again(&error))?;
     let interrupt = shared.interrupt();
     let reply = {
@@ -159,19 +160,31 @@ async fn attempt(shared: &Arc<Shared>, incarnation: u32) -> Result<(), Failure> 
     let outcome = match reply {
         Reply::Complete(outcome) => outcome,
         Reply::Pending(reply) => match timeout(patience, reply).await {
-            Ok(Ok((outcome, _))) => outcome.map(drop),
+            Ok(Ok((outcome, _))) => outcome,
             Ok(Err(_)) => return Err(Failure::Over),
-            Err(_) => return Err(Failure::Again(format!("the server did not answer within {patience:?}"))),
+            Err(_) => return Err(silent()),
         },
     };
-    match outcome {
-        Ok(()) => {}
-        Err(Error::Errno(errno)) => return Err(Failure::Again(format!("the files cannot be opened again: {errno}"))),
-        Err(Error::Broken(_)) => return Err(Failure::Over),
-    }
+    let mount = Mount(Arc::clone(shared));
+    let outcome = match outcome {
+        Ok(begun) => timeout(patience, mount.authenticate(begun)).await.map_err(|_| silent())?,
+        refused => refused,
+    };
     let mut state = shared.state.lock();
     if state.incarnation != incarnation {
         return Err(Failure::Over);
+    }
+    match outcome {
+        Ok(_) => {}
+        Err(Error::Errno(errno)) => return Err(Failure::Again(format!("the files cannot be opened again: {errno}"))),
+        Err(Error::Broken(reason)) => {
+            let is_lost = state.life.as_ref().is_ok_and(|life| life.sandbox.store.data().device.is_lost());
+            if is_lost {
+                return Err(Failure::Again(reason.to_string()));
+            }
+            state.bury(reason);
+            return Err(Failure::Over);
+        }
     }
     if let Ok(life) = &mut state.life {
         life.standing.is_recovering = false;
@@ -182,7 +195,7 @@ async fn attempt(shared: &Arc<Shared>, incarnation: u32) -> Result<(), Failure> 
 
 /// What became of the call that makes the client go on.
 enum Reply {
-    Complete(super::Result<()>),
+    Complete(super::Result<vfs::Value>),
     Pending(oneshot::Receiver<(super::Result<vfs::Value>, super::Buffers)>),
 }
 
@@ -223,7 +236,7 @@ impl Shared {
         let life = state.life.as_mut().map_err(|reason| over(reason))?;
         life.sandbox.begin_call();
         let reply = match life.sandbox.exports.ninering_fs_vfs().call_reconnect(&mut life.sandbox.store) {
-            Ok(vfs::Outcome::Complete(outcome)) => Reply::Complete(state.judge(outcome).map(drop)),
+            Ok(vfs::Outcome::Complete(outcome)) => Reply::Complete(state.judge(outcome)),
             Ok(vfs::Outcome::Pending(token)) => {
                 let (reply, receiver) = oneshot::channel();
                 life.pending.insert(token, Pending { reply, buffers: SmallVec::new(), serial: u64::MAX });

@@ -23,7 +23,8 @@ fn main() {
         command.args(&rest);
         command
     };
-    let restarting = Restarting::start(command, String::leak(ready.clone()), lives, number(seed));
+    let mut restarting = Restarting::start(command, ready, lives, number(seed));
+    restarting.doom();
     let mut said = 0;
     loop {
         std::thread::sleep(Duration::from_millis(100));

@@ -9,9 +9,6 @@ use ninering_wire::{Errno, Inner, LockStatus, NOFID, Names, Qid, Rmessage, Tmess
 
 use super::locks::{Held, Locks, Owner};
 
-/// `ENOLCK`: the locks that were held through a fid are lost.
-const ENOLCK: Errno = Errno(37);
-
 /// What is known of all fids.
 #[derive(Default)]
 pub(super) struct Ledger {
@@ -32,7 +29,7 @@ pub(super) struct Root {
     pub(super) uname: Vec<u8>,
     pub(super) aname: Vec<u8>,
     pub(super) n_uname: u32,
-    /// It was authenticated, which is nothing that can be done again here.
+    /// The user had authenticated.
     pub(super) authenticated: bool,
     pub(super) qid: Qid,
 }
@@ -53,6 +50,9 @@ pub(super) struct Record {
     pub(super) open: Option<u32>,
     /// It stands for an extended attribute, which cannot be made again.
     pub(super) is_attribute: bool,
+    /// The name that led to it was removed, or given to another file, while it was in use. What is there now may have got
+    /// its number.
+    pub(super) is_removed: bool,
     /// The server does not know it: there was another file where it was, or none, or it could not be opened.
     pub(super) stale: bool,
     /// Locks that were held through it are another's now, or may have been.
@@ -182,7 +182,7 @@ impl Ledger {
             return Err(Errno::ESTALE);
         }
         let relies = matches!(message, Tmessage::Tread { .. } | Tmessage::Twrite { .. } | Tmessage::Tfsync { .. });
-        if relies && records().any(|record| record.lost_locks) { Err(ENOLCK) } else { Ok(()) }
+        if relies && records().any(|record| record.lost_locks) { Err(Errno::ENOLCK) } else { Ok(()) }
     }
 
     /// Does the fid append whatever is written by it?
@@ -244,8 +244,24 @@ impl Ledger {
                 }
                 self.open(*fid, *flags, *qid);
             }
-            (&Tmessage::Tclunk { fid }, Rmessage::Rclunk {}) | (&Tmessage::Tremove { fid }, Rmessage::Rremove {}) => {
-                self.forget(fid);
+            (&Tmessage::Tclunk { fid }, Rmessage::Rclunk {}) => drop(self.forget(fid)),
+            (&Tmessage::Tremove { fid }, Rmessage::Rremove {}) => {
+                if let Some(record) = self.fids.remove(&fid) {
+                    self.remove(&record.place);
+                }
+            }
+            (Tmessage::Tunlinkat { dirfid, name, .. }, Rmessage::Runlinkat {}) => {
+                if let Some(place) = self.get(*dirfid).map(|record| record.place.child(name)) {
+                    self.remove(&place);
+                }
+            }
+            (Tmessage::Tvisit { fid, names, message, .. }, Rmessage::Rvisit { message: reply, .. }) => {
+                if let (Ok(Tmessage::Tunlinkat { name, .. }), Ok(Rmessage::Runlinkat {})) =
+                    (message.decode(), reply.decode())
+                    && let Some(place) = self.get(*fid).map(|record| record.place.walked(names).child(&name))
+                {
+                    self.remove(&place);
+                }
             }
             (&Tmessage::Txattrwalk { fid, newfid, .. }, Rmessage::Rxattrwalk { .. }) => {
                 self.walk(fid, newfid, &Names::default(), None);
@@ -253,12 +269,9 @@ impl Ledger {
             }
             (&Tmessage::Txattrcreate { fid, .. }, Rmessage::Rxattrcreate {}) => self.make_attribute(fid),
             (Tmessage::Trename { .. }, Rmessage::Rrename {}) | (Tmessage::Trenameat { .. }, Rmessage::Rrenameat {}) => {
-                if let Some((old, new)) = self.rename(message) {
-                    for record in self.fids.values_mut() {
-                        if let Some(place) = record.place.moved(&old, &new) {
-                            record.place = place;
-                        }
-                    }
+                if let Some((old, new)) = self.rename(message).filter(|(old, new)| old != new) {
+                    self.remove(&new);
+                    self.move_to(&old, &new);
                 }
             }
             (Tmessage::Tlock { .. }, Rmessage::Rlock { status: LockStatus::Success }) => self.lock(message),
@@ -287,6 +300,7 @@ impl Ledger {
             qid,
             open: None,
             is_attribute: false,
+            is_removed: false,
             stale: false,
             lost_locks: false,
             has_unknown_locks: false,
@@ -294,10 +308,38 @@ impl Ledger {
         self.fids.insert(fid, record);
     }
 
+    /// A request of unknown fate was found to have been done.
+    pub(super) fn note_settled(&mut self, message: &Tmessage<'_>, reply: &Rmessage<'_>) {
+        match self.rename(message) {
+            // What it has moved may have been found where it is now.
+            Some((old, new)) => self.move_to(&old, &new),
+            None => self.note(message, reply),
+        }
+    }
+
+    fn move_to(&mut self, old: &Place, new: &Place) {
+        for record in self.fids.values_mut().filter(|record| !record.is_removed) {
+            if let Some(place) = record.place.moved(old, new) {
+                record.place = place;
+            }
+        }
+    }
+
+    /// What is at a place is not there any more.
+    fn remove(&mut self, place: &Place) {
+        for record in self.fids.values_mut().filter(|record| record.place == *place) {
+            record.is_removed = true;
+        }
+    }
+
     fn walk(&mut self, fid: u32, newfid: u32, names: &Names<'_>, qid: Option<Qid>) {
         if let Some(record) = self.fids.get(&fid) {
             let (place, qid) = (record.place.walked(names), qid.unwrap_or(record.qid));
+            let is_removed = record.is_removed && names.is_empty();
             self.make(newfid, place, qid);
+            if let Some(record) = self.fids.get_mut(&newfid) {
+                record.is_removed = is_removed;
+            }
         }
     }
 

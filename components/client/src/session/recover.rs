@@ -10,7 +10,7 @@ use std::{cell::Cell, future::Future, future::poll_fn, pin::Pin, rc::Rc, task::C
 use ninering_wire::{Errno, LockStatus, NOFID, Names, Qid, Rmessage, Str, Tmessage, lopen};
 
 use super::{
-    NOBODY, Session,
+    Fid, NOBODY, Session,
     ledger::{Ledger, Place, Record, Root},
     send::{Held, no_payload},
     slot::Cleanup,
@@ -30,6 +30,8 @@ pub(super) enum Link {
     Down,
     /// There is, but only this operation may send, which makes the fids again.
     Restoring(Task),
+    /// There is, but first the user authenticates, by operations that [do so](Session::while_restoring).
+    Authenticating,
 }
 
 /// What recovery has done so far.
@@ -90,7 +92,7 @@ impl<R: Ring> Session<R> {
     }
 
     /// Does the operation being polled make the fids again? Then it does not wait until that is done.
-    pub(super) fn is_restoring(&self) -> bool {
+    pub(crate) fn is_restoring(&self) -> bool {
         self.restorer.get() != NOBODY && self.restorer.get() == self.current.get()
     }
 
@@ -98,12 +100,13 @@ impl<R: Ring> Session<R> {
         self.state.borrow_mut().ledger.as_deref_mut().map(act)
     }
 
-    /// Goes on at another connection: begins a session there, and makes all fids again.
+    /// Goes on at another connection: begins a session there, and makes all fids again; but where the user has
+    /// authenticated before, yields the fid and qid to do so again, and [`Session::reconnect_as`] is to follow.
     ///
     /// # Errors
     /// The server's, or [`Error::InDoubt`] where this connection is lost too: it can be tried again. The session is
     /// broken where the server is another than before.
-    pub(crate) async fn reconnect(&self) -> Result<(), Error> {
+    pub(crate) async fn reconnect(self: &Rc<Self>) -> Result<Option<(Fid<R>, Qid)>, Error> {
         {
             let state = &mut *self.state.borrow_mut();
             if state.ledger.is_none() || matches!(state.link, Link::Restoring(_)) {
@@ -113,20 +116,62 @@ impl<R: Ring> Session<R> {
                 let reason = "the device has kept requests of a lost connection";
                 return Err(Error::Broken(state.broken.get_or_insert_with(|| reason.into()).clone()));
             }
-            state.link = Link::Restoring(self.current.get());
             // The server that knew these is gone.
             while let Some(fid) = state.to_clunk.pop() {
                 state.fids.free(fid);
             }
         }
+        self.while_restoring(async {
+            self.version(self.msize()).await?;
+            let roots = self.with_ledger(Ledger::roots).unwrap_or_default();
+            if let Some(root) = roots.iter().find(|root| root.authenticated) {
+                match self.auth(Str(&root.uname), Str(&root.aname), root.n_uname).await {
+                    Ok(authentication) => return Ok(Some(authentication)),
+                    // This one wants no authentication. If it does, it refuses the attach.
+                    Err(Error::Errno(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            self.restore(NOFID).await?;
+            Ok(None)
+        })
+        .await
+    }
+
+    /// Goes on, as who has authenticated by `afid`.
+    ///
+    /// # Errors
+    /// As [`Session::reconnect`]'s.
+    pub(crate) async fn reconnect_as(&self, afid: u32) -> Result<(), Error> {
+        self.restore(afid).await
+    }
+
+    /// Does something at a new connection, before all others go on there.
+    pub(crate) async fn while_restoring<T>(
+        &self,
+        operation: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let restoring = Link::Restoring(self.current.get());
         self.restorer.set(self.current.get());
-        let restored = self.restore().await;
-        self.restorer.set(NOBODY);
-        {
-            let state = &mut *self.state.borrow_mut();
-            state.link = if restored.is_ok() { Link::Up } else { Link::Down };
+        self.state.borrow_mut().link = restoring;
+        let result = operation.await;
+        let link = &mut self.state.borrow_mut().link;
+        // If it isn't over, the connection is lost, or others are to go on with this.
+        if *link == restoring {
+            *link = if result.is_ok() { Link::Authenticating } else { Link::Down };
         }
-        restored?;
+        self.restorer.set(NOBODY);
+        result
+    }
+
+    /// Is the operation being polled one by which the user authenticates again?
+    pub(crate) fn is_authenticating_again(&self) -> bool {
+        self.state.borrow().link == Link::Authenticating
+    }
+
+    async fn restore(&self, afid: u32) -> Result<(), Error> {
+        self.make_all_again(afid).await?;
+        self.state.borrow_mut().link = Link::Up;
         self.count(|recovered| recovered.reconnects += 1);
         self.with_ledger(Ledger::end_doubts);
         self.clunk_waiting();
@@ -134,14 +179,13 @@ impl<R: Ring> Session<R> {
         Ok(())
     }
 
-    async fn restore(&self) -> Result<(), Error> {
-        self.version(self.msize()).await?;
+    async fn make_all_again(&self, afid: u32) -> Result<(), Error> {
         let roots = self.with_ledger(Ledger::roots).unwrap_or_default();
         let mut attached = Vec::with_capacity(roots.len());
         for root in roots {
             let fid = self.allocate_fid()?;
             attached.push(Held { session: self, cleanup: Cleanup::Free(fid) });
-            let qid = self.attach_again(&root, fid).await?;
+            let qid = self.attach_again(&root, fid, afid).await?;
             if !is_same(qid, root.qid) {
                 return Err(self.break_off("the root that the server has now is another one than before"));
             }
@@ -155,12 +199,10 @@ impl<R: Ring> Session<R> {
         Ok(())
     }
 
-    async fn attach_again(&self, root: &Root, fid: u32) -> Result<Qid, Error> {
-        if root.authenticated {
-            return Err(self.break_off("the connection was lost, and a new one would have to be authenticated"));
-        }
+    async fn attach_again(&self, root: &Root, fid: u32, afid: u32) -> Result<Qid, Error> {
         let (uname, aname) = (Str(&root.uname), Str(&root.aname));
-        let message = Tmessage::Tattach { fid, afid: NOFID, uname, aname, n_uname: root.n_uname };
+        let afid = if root.authenticated { afid } else { NOFID };
+        let message = Tmessage::Tattach { fid, afid, uname, aname, n_uname: root.n_uname };
         self.request(message, Cleanup::Nothing, no_payload, |reply| match reply {
             Rmessage::Rattach { qid } => Some(qid),
             _ => None,
@@ -225,7 +267,7 @@ impl<R: Ring> Session<R> {
 
     /// Tells whether the server knows the fid now; if not, it does not.
     async fn try_fid_again(&self, root_fid: u32, fid: u32, record: &Record) -> Result<bool, Error> {
-        if record.is_attribute {
+        if record.is_attribute || record.is_removed {
             return Ok(false);
         }
         let candidates = self.with_ledger(|ledger| ledger.candidates(&record.place)).unwrap_or_default();

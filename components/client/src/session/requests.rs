@@ -54,9 +54,9 @@ impl<R: Ring> Session<R> {
     ///
     /// # Errors
     /// The server's, if it wants no authentication.
-    pub async fn auth(self: &Rc<Self>, uname: &str, aname: &str, n_uname: u32) -> Result<(Fid<R>, Qid), Error> {
+    pub async fn auth(self: &Rc<Self>, uname: Str<'_>, aname: Str<'_>, n_uname: u32) -> Result<(Fid<R>, Qid), Error> {
         let afid = self.allocate_fid()?;
-        let message = Tmessage::Tauth { afid, uname: uname.into(), aname: aname.into(), n_uname };
+        let message = Tmessage::Tauth { afid, uname, aname, n_uname };
         let qid = self.request(message, Cleanup::Walked(afid), no_payload, |reply| match reply {
             Rmessage::Rauth { aqid } => Some(aqid),
             _ => None,
@@ -225,6 +225,9 @@ impl<R: Ring> Session<R> {
             }
             answer => answer.and_then(|answer| self.read(&answer, |_| Some(()))),
         };
+        if removed.is_ok() && matches!(message, Tmessage::Tremove { .. }) {
+            self.note(&message, &Rmessage::Rremove {});
+        }
         self.with_ledger(|ledger| ledger.forget(number));
         self.free_fid(number);
         removed

@@ -81,9 +81,9 @@ impl<R: Ring> Session<R> {
         let restores = match state.link {
             Link::Up => false,
             Link::Restoring(restorer) if restorer == task => true,
-            Link::Restoring(_) | Link::Down if self.is_restoring() => return Err(Error::InDoubt.into()),
-            Link::Restoring(_) | Link::Down if state.is_cancelled(task) => return Err(Errno::EINTR.into()),
-            Link::Restoring(_) | Link::Down => return Err(self.block(state, task)),
+            _ if self.is_restoring() => return Err(Error::InDoubt.into()),
+            _ if state.is_cancelled(task) => return Err(Errno::EINTR.into()),
+            Link::Restoring(_) | Link::Authenticating | Link::Down => return Err(self.block(state, task)),
         };
         if let Some(ledger) = state.ledger.as_deref().filter(|_| !restores) {
             ledger.check(message)?;
@@ -237,7 +237,7 @@ impl<R: Ring> Session<R> {
                 Err(Error::Errno(errno)) if doubtful => {
                     let settling: Settling<'_> = Box::pin(self.settle(&message, before, errno));
                     let reply = settling.await?;
-                    self.note(&message, &reply);
+                    self.with_ledger(|ledger| ledger.note_settled(&message, &reply));
                     read(reply).ok_or(Errno::EIO)?
                 }
                 value => value?,

@@ -210,7 +210,7 @@ pub struct Vfs<R: Ring> {
     uid: Cell<u32>,
     /// Names this client in locks.
     client_id: RefCell<Vec<u8>>,
-    /// The mount is about to begin.
+    /// The mount is about to begin, or to go on at another connection.
     authentication: RefCell<Option<Rc<Authentication<R>>>>,
     /// Servers without these messages are asked for them once.
     lacks_renameat: Cell<bool>,
@@ -231,15 +231,6 @@ impl<R: Ring> Vfs<R> {
             lacks_renameat: Cell::new(false),
             lacks_unlinkat: Cell::new(false),
         }
-    }
-
-    /// Goes on at another connection.
-    ///
-    /// # Errors
-    /// `EINVAL` where the loss of a connection ends the session; others may not befall the next one.
-    pub async fn reconnect(&self) -> Result<Value, Error> {
-        self.session.reconnect().await?;
-        Ok(Value::None)
     }
 
     /// Forgets a node; the root stays.

@@ -1,4 +1,5 @@
-//! How a mount begins: the negotiation, an authentication where the server wants one, and the attach.
+//! How a mount begins, and goes on at another connection: the negotiation, an authentication where the server wants one, and
+//! the attach.
 
 use std::{cell::Cell, rc::Rc};
 
@@ -33,7 +34,8 @@ pub struct Start {
 /// An authentication under way.
 pub(super) struct Authentication<R: Ring> {
     afid: Fid<R>,
-    start: Start,
+    /// The mount that is to begin by it; without, one goes on.
+    start: Option<Start>,
     /// Bytes that were read and written, as of an open file.
     position: Cell<u64>,
 }
@@ -53,18 +55,33 @@ impl<R: Ring> Vfs<R> {
         *self.client_id.borrow_mut() = start.client_id.as_bytes().to_vec();
         self.session.version(start.msize).await?;
         if start.authenticate {
-            match self.session.auth(&start.uname, &start.aname, start.n_uname).await {
-                Ok((afid, qid)) => {
-                    let authentication = Authentication { afid, start, position: Cell::new(0) };
-                    *self.authentication.borrow_mut() = Some(Rc::new(authentication));
-                    return Ok(Value::Authentication(qid));
-                }
+            match self.session.auth(start.uname.as_str().into(), start.aname.as_str().into(), start.n_uname).await {
+                Ok((afid, qid)) => return Ok(self.begin_authentication(afid, qid, Some(start))),
                 // This is how a server says that it wants none. If it does, it refuses the attach.
                 Err(Error::Errno(_)) => {}
                 Err(error) => return Err(error),
             }
         }
         self.attach_by(NOFID, &start).await
+    }
+
+    /// Goes on at another connection; or begins an authentication there, as [`Vfs::start`] does.
+    ///
+    /// # Errors
+    /// `EINVAL` where the loss of a connection ends the session; others may not befall the next one.
+    pub async fn reconnect(&self) -> Result<Value, Error> {
+        // The server that knew it is gone.
+        self.authentication.take();
+        Ok(match self.session.reconnect().await? {
+            None => Value::None,
+            Some((afid, qid)) => self.begin_authentication(afid, qid, None),
+        })
+    }
+
+    fn begin_authentication(&self, afid: Fid<R>, qid: Qid, start: Option<Start>) -> Value {
+        let authentication = Authentication { afid, start, position: Cell::new(0) };
+        *self.authentication.borrow_mut() = Some(Rc::new(authentication));
+        Value::Authentication(qid)
     }
 
     /// Reads from the authentication.
@@ -87,18 +104,39 @@ impl<R: Ring> Vfs<R> {
         let authentication = self.authentication.borrow().clone().ok_or(Errno::EBADF)?;
         let (fid, offset) = (authentication.afid.number(), authentication.position.get());
         let io = Io { fid, offset, iter, bytes, direction, iounit: 0, in_sequence: true };
-        let count = self.session.transfer(&io).await?;
+        let count = match authentication.start {
+            Some(_) => self.session.transfer(&io).await?,
+            None => self.again(self.session.transfer(&io)).await?,
+        };
         authentication.position.set(offset + count);
         Ok(Value::Count(count))
     }
 
-    /// Attaches as who has authenticated.
+    /// Attaches as who has authenticated, or goes on as such.
     ///
     /// # Errors
     /// The server's; `EBADF` where no authentication was begun.
     pub async fn attach(&self) -> Result<Value, Error> {
         let authentication = self.authentication.borrow_mut().take().ok_or(Errno::EBADF)?;
-        self.attach_by(authentication.afid.number(), &authentication.start).await
+        let afid = authentication.afid.number();
+        match &authentication.start {
+            Some(start) => self.attach_by(afid, start).await,
+            None => {
+                self.again(self.session.reconnect_as(afid)).await?;
+                Ok(Value::None)
+            }
+        }
+    }
+
+    /// Does something at a new connection before the others go on. Nothing is in doubt if that is lost too.
+    async fn again<T>(&self, operation: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        if !self.session.is_authenticating_again() {
+            return Err(Errno::EIO.into());
+        }
+        match self.session.while_restoring(operation).await {
+            Err(Error::InDoubt) => Err(Errno::EIO.into()),
+            result => result,
+        }
     }
 
     async fn attach_by(&self, afid: u32, start: &Start) -> Result<Value, Error> {

@@ -139,6 +139,12 @@ impl Server {
         self.make(parent, &name, Content::File(content.into()), 0o644).unwrap();
     }
 
+    /// Another name for a file.
+    pub fn link_to(&mut self, path: &str, name: &str) {
+        let inode = self.find(path).unwrap();
+        self.names(ROOT).unwrap().insert(name.into(), inode);
+    }
+
     pub fn truncate(&mut self, path: &str) {
         let inode = self.find(path).unwrap();
         self.files.get_mut(&inode).unwrap().content = Content::File(Vec::new());
