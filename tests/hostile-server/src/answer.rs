@@ -8,12 +8,17 @@ use ninering_wire::{
 
 use crate::server::{Server, encode};
 
+/// `Rerror`'s type number.
+const RERROR: u8 = 107;
+
 /// An answer to whatever is asked.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     /// One that could be true; the number makes it this one or that one.
     Plausible(u8),
     Error(u32),
+    /// An `Rerror` as of 9P2000.u: a text of so many bytes before the number. It may land among the payload's extents.
+    ErrorWithText(u16, u32),
     /// Such a message, fitting or not.
     Message(Lie),
     /// A plausible answer, damaged.
@@ -31,7 +36,8 @@ impl<'a> Arbitrary<'a> for Answer {
             0..=119 => Self::Plausible(0),
             120..=169 => Self::Plausible(from.arbitrary()?),
             170..=184 => Self::Error(if from.arbitrary()? { 2 } else { 95 }),
-            185..=189 => Self::Error(from.arbitrary()?),
+            185..=187 => Self::Error(from.arbitrary()?),
+            188..=189 => Self::ErrorWithText(u16::arbitrary(from)? % 6000, from.arbitrary()?),
             190..=229 => Self::Message(from.arbitrary()?),
             230..=245 => Self::Damaged(0, from.arbitrary()?),
             246..=248 => Self::Damaged(from.arbitrary()?, from.arbitrary()?),
@@ -213,6 +219,15 @@ impl Answer {
         Some(match self {
             Self::Plausible(variety) => server.plausible(tag, request, *variety),
             Self::Error(ecode) => encode(tag, &Rmessage::Rlerror { ecode: *ecode }, &[]),
+            Self::ErrorWithText(length, errno) => {
+                let mut reply = (HEADER_LEN as u32 + 2 + u32::from(*length) + 4).to_le_bytes().to_vec();
+                reply.push(RERROR);
+                reply.extend(tag.to_le_bytes());
+                reply.extend(length.to_le_bytes());
+                reply.resize(reply.len() + usize::from(*length), b'-');
+                reply.extend(errno.to_le_bytes());
+                reply
+            }
             Self::Message(lie) => lie.bytes(tag),
             Self::Damaged(variety, damage) => {
                 let mut reply = server.plausible(tag, request, *variety);
