@@ -29,9 +29,10 @@ build: setup
 # The WASI programs that the demo, the tests and the benchmark run.
 programs: setup
 	$(wasip1) -p index -p fsprobe -p fsbench
-	scripts/wasm-cargo wasm32-unknown-unknown --profile component --target-dir target/components -p hostile-client
+	scripts/wasm-cargo wasm32-unknown-unknown --profile component --target-dir target/components -p hostile-client -p ninering-iter
 	@mkdir -p $(PROGRAMS)
-	@cp target/components/wasm32-unknown-unknown/component/hostile_client.wasm $(PROGRAMS)/
+	@cp target/components/wasm32-unknown-unknown/component/hostile_client.wasm \
+	  target/components/wasm32-unknown-unknown/component/ninering_iter.wasm $(PROGRAMS)/
 	@cp target/wasi/wasm32-wasip1/release/index.wasm target/wasi/wasm32-wasip1/release/fsprobe.wasm \
 	  target/wasi/wasm32-wasip1/release/fsbench.wasm $(PROGRAMS)/
 	scripts/wasi-cc -O2 tests/programs/cfs.c -o $(PROGRAMS)/cfs.wasm

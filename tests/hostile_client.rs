@@ -10,15 +10,10 @@ use ninering::{
     mount::{ClientComponent, Error, Mount, MountOptions, OpenFlags},
     server::{Server, ServerOptions},
 };
-use ninering_tests::program;
+use ninering_tests::hostile_client;
 use ninering_wire::Errno;
-use wit_component::ComponentEncoder;
 
-static CLIENT: LazyLock<ClientComponent> = LazyLock::new(|| {
-    let module = std::fs::read(program("hostile_client.wasm")).expect("the hostile client: run `make programs`");
-    let mut encoder = ComponentEncoder::default().module(&module).expect("a module of the world");
-    ClientComponent::new(&encoder.encode().expect("a component")).expect("a client")
-});
+static CLIENT: LazyLock<ClientComponent> = LazyLock::new(hostile_client);
 
 fn mount(options: MountOptions) -> Mount {
     let server = Server::new(Arc::new(MemBackend::default()), ServerOptions::default());

@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ninering::mount::ClientComponent;
+
 pub use self::restarting::Restarting;
 
 /// How long a command may take before the test that waits for it fails. Nothing here depends on how fast it is.
@@ -44,6 +46,16 @@ pub fn program(name: &str) -> PathBuf {
     let path = root().join("target/programs").join(name);
     assert!(path.exists(), "{} is missing: run 'make programs' first", path.display());
     path
+}
+
+/// The client that does what it should not, with the real iter component.
+///
+/// # Panics
+/// It was not built.
+pub fn hostile_client() -> ClientComponent {
+    let component = include_bytes!(concat!(env!("OUT_DIR"), "/hostile_client.wasm"));
+    assert!(!component.is_empty(), "the hostile client is missing: run 'make programs' first");
+    ClientComponent::new(component).expect("a client")
 }
 
 /// What a command printed, and how it ended.

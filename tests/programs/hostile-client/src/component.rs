@@ -1,7 +1,7 @@
-//! World `mount-component`.
+//! World `client-component`.
 
-mod bindings {
-    wit_bindgen::generate!({ path: "../../../wit", world: "mount-component" });
+pub(crate) mod bindings {
+    wit_bindgen::generate!({ path: "../../../wit", world: "client-component" });
 }
 
 use std::cell::RefCell;
@@ -21,6 +21,8 @@ use bindings::{
     },
 };
 
+use crate::script::Script;
+
 struct Component;
 
 bindings::export!(Component with_types_in bindings);
@@ -29,10 +31,22 @@ thread_local! {
     static STATE: RefCell<Option<State>> = const { RefCell::new(None) };
 }
 
-struct State {
-    region: Region,
-    queue: Virtqueue,
-    behaviour: String,
+enum State {
+    /// It behaves as the aname says.
+    Behaves { region: Region, queue: Virtqueue, behaviour: String },
+    /// It does what the aname's characters say, each of which is a byte.
+    Plays(Script),
+}
+
+/// What an aname that is a script begins with.
+const SCRIPT: &str = "script:";
+
+/// Plays a piece of the script, if there is one; else returns `otherwise`.
+fn scripted(lent: &[Extent], otherwise: Outcome) -> Outcome {
+    STATE.with_borrow_mut(|state| match state {
+        Some(State::Plays(script)) => script.play(lent),
+        _ => otherwise,
+    })
 }
 
 /// `ENOSYS`.
@@ -43,8 +57,8 @@ fn qid() -> Qid {
 }
 
 /// Does what the aname says.
-fn misbehave(state: &State) -> Outcome {
-    match state.behaviour.as_str() {
+fn misbehave(region: &Region, queue: &Virtqueue, behaviour: &str) -> Outcome {
+    match behaviour {
         "trap" => unreachable!("as it was told"),
         "hang" => loop {
             std::hint::black_box(());
@@ -64,11 +78,11 @@ fn misbehave(state: &State) -> Outcome {
         "wild-errno" => Outcome::Complete(Err(Error::Errno(u32::MAX))),
         "header-missing" => {
             let chain = Chain { id: 1, header_len: 100, out: vec![], reply_len: 11, in_: vec![] };
-            state.queue.submit(&[chain], b"short");
+            queue.submit(&[chain], b"short");
             NOT_THERE
         }
         "wild-ring" => {
-            wild(state);
+            wild(region, queue);
             NOT_THERE
         }
         _ => NOT_THERE,
@@ -81,7 +95,7 @@ fn recurse(depth: u64) -> u64 {
 }
 
 /// Uses the ring and the region in every wrong way that comes to mind, thousands of times.
-fn wild(State { region, queue, .. }: &State) {
+fn wild(region: &Region, queue: &Virtqueue) {
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     let mut next = move || {
         random ^= random << 13;
@@ -140,16 +154,27 @@ fn wild(State { region, queue, .. }: &State) {
 
 impl vfs::Guest for Component {
     fn start(region: Region, queue: Virtqueue, options: Options) -> Outcome {
-        STATE.set(Some(State { region, queue, behaviour: options.aname }));
-        Outcome::Complete(Ok(Value::Qid(qid())))
+        let started = Outcome::Complete(Ok(Value::Qid(qid())));
+        let Some(script) = options.aname.strip_prefix(SCRIPT) else {
+            STATE.set(Some(State::Behaves { region, queue, behaviour: options.aname }));
+            return started;
+        };
+        let mut script = Script::new(region, queue, script.chars().map(|byte| byte as u8).collect());
+        script.begin();
+        STATE.set(Some(State::Plays(script)));
+        started
     }
 
     fn stat(_: Node) -> Outcome {
-        STATE.with_borrow(|state| state.as_ref().map_or(NOT_THERE, misbehave))
+        STATE.with_borrow_mut(|state| match state {
+            Some(State::Behaves { region, queue, behaviour }) => misbehave(region, queue, behaviour),
+            Some(State::Plays(script)) => script.play(&[]),
+            None => NOT_THERE,
+        })
     }
 
     fn reconnect() -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn recovery() -> Recovered {
@@ -161,141 +186,146 @@ impl vfs::Guest for Component {
         (0..1000).map(|token| Completion { token: token * 7, outcome: Ok(Value::None) }).collect()
     }
 
-    fn auth_read(_: Vec<Extent>) -> Outcome {
-        NOT_THERE
+    fn auth_read(lent: Vec<Extent>) -> Outcome {
+        scripted(&lent, NOT_THERE)
     }
 
-    fn auth_write(_: Vec<Extent>) -> Outcome {
-        NOT_THERE
+    fn auth_write(lent: Vec<Extent>) -> Outcome {
+        scripted(&lent, NOT_THERE)
     }
 
     fn attach() -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
-    fn cancel(_: u32) {}
+    fn cancel(_: u32) {
+        scripted(&[], NOT_THERE);
+    }
 
     fn version(_: Node) -> Outcome {
         // The version of something else.
-        Outcome::Complete(Ok(Value::Count(1)))
+        scripted(&[], Outcome::Complete(Ok(Value::Count(1))))
     }
 
     fn access(_: Node, _: String, _: bool, _: AccessMode) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn make_special(_: Node, _: String, _: u32, _: u32, _: u32) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
-    fn get_xattr(_: Node, _: String, _: bool, _: String, _: Vec<Extent>) -> Outcome {
-        Outcome::Complete(Ok(Value::Count(u64::MAX)))
+    fn get_xattr(_: Node, _: String, _: bool, _: String, lent: Vec<Extent>) -> Outcome {
+        scripted(&lent, Outcome::Complete(Ok(Value::Count(u64::MAX))))
     }
 
-    fn list_xattrs(_: Node, _: String, _: bool, _: Vec<Extent>) -> Outcome {
-        Outcome::Complete(Ok(Value::Count(u64::MAX)))
+    fn list_xattrs(_: Node, _: String, _: bool, lent: Vec<Extent>) -> Outcome {
+        scripted(&lent, Outcome::Complete(Ok(Value::Count(u64::MAX))))
     }
 
-    fn set_xattr(_: Node, _: String, _: bool, _: String, _: SetMode, _: Vec<Extent>) -> Outcome {
-        NOT_THERE
+    fn set_xattr(_: Node, _: String, _: bool, _: String, _: SetMode, lent: Vec<Extent>) -> Outcome {
+        scripted(&lent, NOT_THERE)
     }
 
     fn remove_xattr(_: Node, _: String, _: bool, _: String) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn lock(_: Node, _: LockRequest, _: bool) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn test_lock(_: Node, _: LockRequest) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn abort(_: String) -> Vec<Completion> {
+        scripted(&[], NOT_THERE);
         Vec::new()
     }
 
     fn open(_: Node, _: String, _: OpenFlags, _: u32) -> Outcome {
-        Outcome::Complete(Ok(Value::Opened(Opened { node: u32::MAX, qid: qid(), attributes: None })))
+        scripted(&[], Outcome::Complete(Ok(Value::Opened(Opened { node: u32::MAX, qid: qid(), attributes: None }))))
     }
 
-    fn close(_: Node) {}
+    fn close(_: Node) {
+        scripted(&[], NOT_THERE);
+    }
 
-    fn read(_: Node, _: u64, _: MemoryKind, _: Vec<Extent>) -> Outcome {
+    fn read(_: Node, _: u64, _: MemoryKind, lent: Vec<Extent>) -> Outcome {
         // More than there is space for, of which nothing was written.
-        Outcome::Complete(Ok(Value::Count(u64::MAX)))
+        scripted(&lent, Outcome::Complete(Ok(Value::Count(u64::MAX))))
     }
 
-    fn write(_: Node, _: u64, _: MemoryKind, _: Vec<Extent>) -> Outcome {
-        Outcome::Complete(Ok(Value::Count(u64::MAX)))
+    fn write(_: Node, _: u64, _: MemoryKind, lent: Vec<Extent>) -> Outcome {
+        scripted(&lent, Outcome::Complete(Ok(Value::Count(u64::MAX))))
     }
 
     fn read_directory(_: Node, _: u64) -> Outcome {
         // For ever.
-        Outcome::Complete(Ok(Value::Entries(Entries { entries: Vec::new(), end: false })))
+        scripted(&[], Outcome::Complete(Ok(Value::Entries(Entries { entries: Vec::new(), end: false }))))
     }
 
     fn read_directory_plus(_: Node, _: u64) -> Outcome {
-        Outcome::Complete(Ok(Value::EntriesPlus(EntriesPlus { entries: Vec::new(), end: false })))
+        scripted(&[], Outcome::Complete(Ok(Value::EntriesPlus(EntriesPlus { entries: Vec::new(), end: false }))))
     }
 
     fn sync(_: Node, _: bool) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn stat_at(_: Node, _: String, _: bool) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn look_up_at(_: Node, _: String, _: bool) -> Outcome {
         // More names than any path has.
         let passed = Some(vec![qid(); 10_000]);
-        Outcome::Complete(Ok(Value::LookedUp(LookedUp { passed, attributes: None })))
+        scripted(&[], Outcome::Complete(Ok(Value::LookedUp(LookedUp { passed, attributes: None }))))
     }
 
     fn identify_at(_: Node, _: String, _: bool) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn set_attributes(_: Node, _: AttributeChanges) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn set_attributes_at(_: Node, _: String, _: bool, _: AttributeChanges) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn statfs(_: Node) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn make_directory(_: Node, _: String, _: u32) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn symlink(_: Node, _: String, _: String) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn read_link(_: Node, _: String) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn link(_: Node, _: String, _: bool, _: Node, _: String) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn rename(_: Node, _: String, _: Node, _: String) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn unlink(_: Node, _: String) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 
     fn remove_directory(_: Node, _: String) -> Outcome {
-        NOT_THERE
+        scripted(&[], NOT_THERE)
     }
 }
 
