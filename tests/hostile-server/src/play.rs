@@ -35,6 +35,8 @@ pub(crate) struct Player {
     recovers: bool,
     /// There is a root.
     is_attached: bool,
+    /// The user has authenticated once more, as it were, and is to attach next.
+    attaches_again: bool,
 }
 
 /// What was asked for.
@@ -61,6 +63,8 @@ pub(crate) enum Yields {
     Lock,
     /// The root's qid, or that of an authentication.
     Start,
+    /// Nothing, or an authentication.
+    Reconnect,
     /// Whatever a 9P call does.
     Anything,
 }
@@ -107,6 +111,7 @@ pub fn play(input: &Input) {
         reconnecting: None,
         recovers: mode.recovers(),
         is_attached: false,
+        attaches_again: false,
     };
     let mut steps = input.steps.iter().take(MOST_STEPS).peekable();
     // The first answers are those to the beginning.
@@ -180,10 +185,14 @@ impl Player {
             return self.abort("the server was lost before there was anything to recover");
         }
         let outcome = self.mount.reconnect();
+        self.goes_on(outcome);
+    }
+
+    fn goes_on(&mut self, outcome: Outcome<Value>) {
         if let Outcome::Pending(token) = outcome {
             self.reconnecting = Some(token);
         }
-        self.began(outcome, Begun { yields: Yields::None, transfer: None });
+        self.began(outcome, Begun { yields: Yields::Reconnect, transfer: None });
     }
 
     pub(crate) fn began(&mut self, outcome: Outcome<Value>, begun: Begun) {
@@ -196,6 +205,10 @@ impl Player {
     fn reap(&mut self) {
         for (token, result) in self.mount.reap() {
             self.ended_under(token, result);
+        }
+        if std::mem::take(&mut self.attaches_again) {
+            let outcome = self.mount.run(async move |vfs| vfs.attach().await);
+            self.goes_on(outcome);
         }
     }
 
@@ -219,9 +232,16 @@ impl Player {
             _ => None,
         };
         self.check_end(&begun, counted, result.as_ref().err());
-        let Ok(value) = result else { return };
+        let Ok(value) = result else {
+            // It is tried again with yet another connection.
+            if begun.yields == Yields::Reconnect {
+                self.ring.lose();
+            }
+            return;
+        };
         let yields = match &value {
             Value::Qid(_) | Value::Authentication(_) if begun.yields == Yields::Start => Yields::Start,
+            Value::None | Value::Authentication(_) if begun.yields == Yields::Reconnect => Yields::Reconnect,
             Value::None => Yields::None,
             Value::Count(_) => Yields::Count,
             Value::Opened { .. } => Yields::Opened,
@@ -252,6 +272,7 @@ impl Player {
                 entries.iter().for_each(|(entry, _)| check_entry(entry));
             }
             Value::Qid(_) if begun.yields == Yields::Start => self.is_attached = true,
+            Value::Authentication(_) if begun.yields == Yields::Reconnect => self.attaches_again = true,
             _ => {}
         }
     }

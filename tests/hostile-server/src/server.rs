@@ -23,7 +23,8 @@ pub(crate) struct Server {
     fids: HashSet<u32>,
     /// Of walks that did not come to their end: they may be clunked all the same.
     unfinished: HashSet<u32>,
-    /// Of walks from fids that are not the client's own, and that it cannot make again at another connection.
+    /// Of walks from fids that are not the client's own, and of authentications: it cannot make them again at another
+    /// connection, and may ask for them there.
     foreign: HashSet<u32>,
 }
 
@@ -111,7 +112,10 @@ impl Server {
                 self.check_known(request.fids()[0], request);
                 self.check_new(*fid);
             }
-            Tmessage::Tauth { afid, .. } => self.check_new(*afid),
+            Tmessage::Tauth { afid, .. } => {
+                self.check_new(*afid);
+                self.foreign.insert(*afid);
+            }
             Tmessage::Txattrwalk { fid, newfid, .. } => {
                 self.check_known(*fid, request);
                 self.check_new(*newfid);
