@@ -7,7 +7,7 @@
 //! - `scene`: what is served, and what must be as it was when all sessions are over.
 //! - [`in_process`] drives sessions by calls, [`over_socket`] by a socket with many requests under way.
 //! - [`on_a_ring`] plays what components and devices do to a queue between them and to the region, by way of the functions
-//!   that the host has behind the WIT interfaces.
+//!   that the host has behind the WIT interfaces; `trace` is what that is.
 //!
 //! The messages are put together here, byte by byte, and not by the crate that the server decodes them with: a mistake
 //! in that would be on both sides.
@@ -21,11 +21,13 @@ mod request;
 mod ring;
 mod scene;
 mod socket;
+mod trace;
 
 pub use self::{
     calls::in_process,
     request::Input,
-    ring::{Trace, on_a_ring},
+    ring::on_a_ring,
     scene::Served,
     socket::{Conversation, over_socket},
+    trace::Trace,
 };

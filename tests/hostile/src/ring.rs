@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use arbitrary::{Arbitrary, Result, Unstructured};
 use ninering::{
     device::Chain,
     lease::{Leases, MemoryError},
     region::{Extent, Region},
-    virtqueue::{DeviceQueue, Driver, QueueError, SetupError},
+    virtqueue::{DeviceQueue, Driver, Features, QueueError, SetupError},
 };
+
+use crate::trace::{Piece, Pieces, Step, Trace};
 
 /// Bytes of the region.
 const SIZE: u64 = 256 << 10;
@@ -17,120 +18,10 @@ const SIZE: u64 = 256 << 10;
 const LIMIT: u64 = 64 << 10;
 /// What is in memory that is somebody else's.
 const FOREIGN: u8 = 0xa5;
+/// A descriptor's flag: it refers to a table.
+const INDIRECT: u8 = 4;
 /// How many steps of an input are taken.
 const MOST_STEPS: usize = 400;
-
-/// What component, host and device do, in order.
-#[derive(Debug)]
-pub struct Trace {
-    size: u8,
-    steps: Vec<Step>,
-}
-
-impl<'a> Arbitrary<'a> for Trace {
-    /// As many steps as there are bytes for.
-    fn arbitrary(from: &mut Unstructured<'a>) -> Result<Self> {
-        let size = from.arbitrary()?;
-        let mut steps = Vec::new();
-        while !from.is_empty() {
-            steps.push(from.arbitrary()?);
-        }
-        Ok(Self { size, steps })
-    }
-}
-
-#[derive(Arbitrary, Debug)]
-enum Step {
-    // The component.
-    Allocate(u16),
-    Release(Piece),
-    ReleaseWhole(u8),
-    Read(Piece),
-    Write(Piece),
-    Add {
-        header: u16,
-        out: Pieces,
-        reply: u16,
-        input: Pieces,
-    },
-    Used,
-    Kick,
-    // The host.
-    Lend(u16),
-    Revoke(u8),
-    Abandon,
-    Reset {
-        detach: bool,
-    },
-    // A device that does what it should.
-    Pop,
-    Complete {
-        chain: u8,
-        written: u32,
-    },
-    // One that does not, or a driver's memory that is not what it was.
-    Return {
-        ahead: u8,
-        id: Index,
-        len: u32,
-    },
-    ReturnAgain,
-    UsedIdx(Index),
-    UsedFlags(u16),
-    AvailIdx(Index),
-    AvailEntry(u8, Index),
-    AvailFlags(u16),
-    Descriptor {
-        index: u8,
-        piece: Piece,
-        flags: u16,
-        next: Index,
-    },
-    /// The words behind the two rings: event indices.
-    Events(Index, Index),
-}
-
-/// An index, near one that would be right or anywhere.
-#[derive(Arbitrary, Clone, Copy, Debug)]
-enum Index {
-    Near(i8),
-    Any(u32),
-}
-
-impl Index {
-    fn from(self, right: u16) -> u32 {
-        match self {
-            Self::Near(by) => right.wrapping_add_signed(by.into()).into(),
-            Self::Any(index) => index,
-        }
-    }
-}
-
-/// A few extents.
-#[derive(Debug)]
-struct Pieces(Vec<Piece>);
-
-impl<'a> Arbitrary<'a> for Pieces {
-    fn arbitrary(from: &mut Unstructured<'a>) -> Result<Self> {
-        let count = [0, 1, 1, 2, 3, 5, 20, 2000][usize::from(u8::arbitrary(from)? % 8)];
-        let mut pieces: Vec<Piece> = Vec::new();
-        for _ in 0..count {
-            // Of many, all are the last one.
-            let next = if from.is_empty() { pieces.last().cloned() } else { None };
-            pieces.push(next.map_or_else(|| from.arbitrary(), Ok)?);
-        }
-        Ok(Self(pieces))
-    }
-}
-
-/// An extent: of a buffer, near one, or anywhere.
-#[derive(Arbitrary, Clone, Debug)]
-enum Piece {
-    Of { buffer: u8, start: u16, len: u16 },
-    Whole(u8),
-    Foreign { start: i16, len: u16 },
-    Any(u64, u32),
-}
 
 struct Buffer {
     extent: Extent,
@@ -164,7 +55,7 @@ struct World {
 
 /// Plays `trace`, and panics where the host does not keep its word.
 pub fn on_a_ring(trace: &Trace) {
-    let mut world = World::new(8 << (trace.size % 3));
+    let mut world = World::new(trace.queue_size(), trace.features());
     for step in trace.steps.iter().take(MOST_STEPS) {
         world.take(step);
         world.check();
@@ -177,9 +68,9 @@ fn overlap(one: &Extent, other: &Extent) -> bool {
 }
 
 impl World {
-    fn new(size: u16) -> Self {
+    fn new(size: u16, features: Features) -> Self {
         let region = Region::new(SIZE).expect("a region");
-        let (driver, device) = Driver::new(Arc::clone(&region), size).expect("a queue");
+        let (driver, device) = Driver::with_features(Arc::clone(&region), size, features).expect("a queue");
         let leases = Leases::new(Arc::clone(&region), LIMIT);
         let foreign = region.allocate(5000).expect("space");
         region.write(foreign.offset, &[FOREIGN; 5000]).expect("in range");
@@ -250,6 +141,11 @@ impl World {
             Step::Add { header, out, reply, input } => self.add(*header, out, *reply, input),
             Step::Used => self.used(),
             Step::Kick => _ = self.driver.kick_needed(),
+            Step::ForgoInterrupts => self.driver.forgo_interrupts(),
+            Step::WantInterrupt => _ = self.driver.want_interrupt(),
+            Step::ForgoKicks => self.device.forgo_kicks(),
+            Step::WantKick => _ = self.device.want_kick(),
+            Step::InterruptNeeded => _ = self.device.interrupt_needed(),
             Step::Lend(len) => {
                 if let Some(extent) = self.region.allocate((*len).into()) {
                     assert!(self.leases.lend(extent), "it is nobody's");
@@ -314,10 +210,20 @@ impl World {
             Step::AvailFlags(flags) => word(layout.avail, (*flags).into()),
             Step::Descriptor { index, piece, flags, next } => {
                 let index = u16::from(*index) % layout.size;
-                let Extent { offset, len } = self.resolve(piece);
-                let next = next.from(index) as u16;
-                let bytes = [&offset.to_le_bytes()[..], &len.to_le_bytes(), &flags.to_le_bytes(), &next.to_le_bytes()];
-                self.write(layout.descriptor(index), &bytes.concat());
+                self.write_descriptor(layout.descriptor(index), piece, *flags, next.from(index));
+            }
+            Step::Table { index, entry, piece, flags, next } => {
+                let mut descriptor = [0; 16];
+                let place = layout.descriptor(u16::from(*index) % layout.size);
+                self.region.read(Extent { offset: place, len: 16 }, &mut descriptor).expect("in range");
+                let [a, b, c, d, e, f, g, h, ..] = descriptor;
+                let table = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+                let entry = u16::from(entry % 32);
+                // What a descriptor says now may be anything, and this is to write in the ring's own memory.
+                let behind = layout.end()..self.foreign.offset - 32 * 16;
+                if descriptor[12] & INDIRECT != 0 && behind.contains(&table) {
+                    self.write_descriptor(table + 16 * u64::from(entry), piece, *flags, next.from(entry));
+                }
             }
             Step::Events(used_event, avail_event) => {
                 word(layout.avail + 4 + 2 * u64::from(layout.size), used_event.from(used_idx));
@@ -325,6 +231,12 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    fn write_descriptor(&self, place: u64, piece: &Piece, flags: u16, next: u32) {
+        let Extent { offset, len } = self.resolve(piece);
+        let bytes = [&offset.to_le_bytes()[..], &len.to_le_bytes(), &flags.to_le_bytes(), &(next as u16).to_le_bytes()];
+        self.write(place, &bytes.concat());
     }
 
     fn word(&self, offset: u64) -> u16 {
@@ -416,7 +328,8 @@ impl World {
         assert_eq!(ids, self.ids());
         self.retire();
         // The next life has a queue of its own.
-        if let Ok((driver, device)) = Driver::new(Arc::clone(&self.region), self.size) {
+        let features = self.driver.features();
+        if let Ok((driver, device)) = Driver::with_features(Arc::clone(&self.region), self.size, features) {
             (self.driver, self.device) = (driver, device);
         }
     }
