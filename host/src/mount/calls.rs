@@ -6,9 +6,11 @@
 use std::collections::HashMap;
 
 use super::{
-    Buffers, Completion, Life, Mount, Pending, Result, State, Submitted,
+    Buffers, Mount, Result,
     component::{client, memory::Extent, vfs},
     give_up::Patience,
+    life::{Life, Pending, State},
+    operate::{Completion, Submitted},
 };
 
 /// The fids from here up are the callers'; those below are the client's own.

@@ -18,7 +18,11 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::{Error, Life, Mount, Origin, Pending, Shared, State, component::vfs};
+use super::{
+    Error, Mount, Origin, Shared,
+    component::vfs,
+    life::{Life, Pending, State},
+};
 use crate::device::{
     Device,
     remote::{self, RemoteDevice},
@@ -74,6 +78,16 @@ enum Failure {
     Again(String),
     /// The mount is broken, or has begun anew.
     Over,
+}
+
+impl Mount {
+    /// Is the connection lost, and how often was it made again?
+    pub(super) fn recoveries(&self) -> (bool, u64) {
+        match &self.0.state.lock().life {
+            Ok(life) => (life.standing.is_recovering, life.standing.recoveries),
+            Err(_) => (false, 0),
+        }
+    }
 }
 
 /// The device may have ended: if so, sees to it that the mount goes on, or breaks. Must be called in a tokio runtime.

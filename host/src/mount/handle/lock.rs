@@ -6,13 +6,16 @@ use ninering_wire::Errno;
 
 use super::{Handle, Result, unexpected, yielded};
 use crate::mount::{
-    Buffers, Completion, FileLock, LockKind, LockRequest,
+    Buffers, FileLock, LockKind, LockRequest,
     calls::Begun,
     component::{
+        self,
+        memory::Extent,
         types::LockStatus,
         vfs::{Guest, Outcome, Value},
     },
     give_up::Patience,
+    operate::Completion,
 };
 
 /// After how long a server that cannot keep a request waiting is asked again: at first, and at the most; it doubles from time to
@@ -88,8 +91,7 @@ impl Handle {
         &self,
         request: LockRequest,
         wait: bool,
-    ) -> impl FnOnce(&Guest, &mut wasmtime::Store<crate::mount::Guest>, &[crate::mount::Extent]) -> wasmtime::Result<Outcome>
-    {
+    ) -> impl FnOnce(&Guest, &mut wasmtime::Store<component::Guest>, &[Extent]) -> wasmtime::Result<Outcome> {
         let node = self.node;
         move |vfs, store, _| vfs.call_lock(store, node, request, wait)
     }
