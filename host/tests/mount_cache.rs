@@ -128,7 +128,7 @@ struct Opened {
 }
 
 impl Opened {
-    async fn leave(&mut self, file: usize) {
+    async fn leave(&mut self, mount: &Mount, file: usize) {
         if let Some(appender) = self.appenders.remove(&file) {
             close(appender).await;
         }
@@ -137,6 +137,8 @@ impl Opened {
                 close(file).await;
             }
         }
+        // What was closed before is perhaps still on its way.
+        mount.flush().await.expect("it is written");
     }
 }
 
@@ -149,7 +151,7 @@ async fn check(mounts: &[Mount], steps: &[Step], truth: &Mount) {
     for (number, (mount, file, slot, operation)) in steps.iter().enumerate() {
         for (other, opened) in opened.iter_mut().enumerate() {
             if other != *mount {
-                opened.leave(*file).await;
+                opened.leave(&mounts[other], *file).await;
             }
         }
         let name = format!("file-{file}");
@@ -162,7 +164,7 @@ async fn check(mounts: &[Mount], steps: &[Step], truth: &Mount) {
             continue;
         }
         if matches!(operation, Operation::Leave) {
-            opened.leave(*file).await;
+            opened.leave(mount, *file).await;
             continue;
         }
         let (writer, position) = match opened.files.entry((*file, *slot)) {
@@ -228,9 +230,9 @@ async fn check(mounts: &[Mount], steps: &[Step], truth: &Mount) {
             assert_eq!(statistics.payload_through_wit, 0);
         }
     }
-    for opened in &mut opened {
+    for (opened, mount) in opened.iter_mut().zip(mounts) {
         for file in 0..FILES {
-            opened.leave(file).await;
+            opened.leave(mount, file).await;
         }
     }
     for mount in mounts {

@@ -139,7 +139,9 @@ impl Handle {
             (false, false) => None,
         };
         let question = names.question();
-        let asking = if change.is_none() { flags | OpenFlags::ATTRIBUTES } else { flags };
+        // Far away they come in the same flight; here, who does not want them does not pay for them.
+        let asks = change.is_none() && self.mount.is_remote();
+        let asking = if asks { flags | OpenFlags::ATTRIBUTES } else { flags };
         let (handle, attributes) = self.open_asking(path, asking, mode).await?;
         if let Some(change) = &mut change {
             change.concerns(handle.qid.path);

@@ -215,6 +215,16 @@ impl Mount {
         self.0.copied.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Is its server in another process?
+    fn is_remote(&self) -> bool {
+        matches!(self.0.origin, Origin::Remote(_))
+    }
+
+    /// What it calls itself in locks.
+    fn client_id(&self) -> &str {
+        &self.0.client_id
+    }
+
     /// The root directory.
     pub fn root(&self) -> Handle {
         Handle::root(self.clone())

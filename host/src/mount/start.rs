@@ -118,7 +118,7 @@ impl Mount {
             Some(client) => Arc::clone(&client.0),
             None => Template::shared().map_err(|error| cannot("the client cannot be compiled", &error))?,
         };
-        let local = matches!(self.0.origin, Origin::Server(_));
+        let local = !self.is_remote();
         let offered = if local { LocalDevice::<Session>::FEATURES } else { RemoteDevice::FEATURES };
         let features = offered
             .negotiate(options.features())
@@ -132,8 +132,7 @@ impl Mount {
         let guest = Guest::new(&template, Arc::clone(&region), leases, driver, device(queue)?, options.client_memory);
         let sandbox = Sandbox::new(&template, guest).map_err(|error| cannot("the client cannot be started", &error))?;
         let pool = BufferPool::new(region);
-        let is_remote = matches!(self.0.origin, Origin::Remote(_));
-        let cache = cache::Cache::new(self.0.mode, options, &pool, &self.0.cached, is_remote);
+        let cache = cache::Cache::new(self.0.mode, options, &pool, &self.0.cached, !local);
         *self.0.cache.lock() = cache.clone();
         let life = Life {
             sandbox,
@@ -159,7 +158,7 @@ impl Mount {
             plain: self.0.plain.load(Ordering::Relaxed),
             immediate: local,
             authenticate: options.authenticate.is_some(),
-            client_id: self.0.client_id.clone(),
+            client_id: self.client_id().into(),
             recover: !local && !options.recovery.is_zero(),
         };
         let submitted = self.submit(None, Buffers::new(), |exports, store, _| {

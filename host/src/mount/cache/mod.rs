@@ -55,8 +55,9 @@ pub enum CacheMode {
     /// Whoever opens a file after another client has closed it sees all that this client wrote, as with NFS. Contents
     /// are kept from one opening to the next if the file has not changed meanwhile, by its qid's version, its time of
     /// modification and its size; while it is open, they are not asked for again. What is written to a remote server
-    /// reaches it when the file is closed or synced, after half a second, or when much has gathered, whichever is first;
-    /// with a server in this process, where no round trip is saved by it, writes are as with `None`.
+    /// reaches it when the file is closed (who closes it does not wait for that) or synced, after half a second, or when
+    /// much has gathered, whichever is first; with a server in this process, where no round trip is saved by it, writes
+    /// are as with `None`.
     CloseToOpen,
     /// What was read once is believed for as long as there is room for it: right only where nobody else changes the
     /// files. Writes are as with `CloseToOpen`.

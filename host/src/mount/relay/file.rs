@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use ninering_wire::{Errno, Qid, SetAttributes, setattr};
+use ninering_wire::{Errno, SetAttributes, setattr};
 
 use super::{
     super::component::client::{RMessage, TFsync, TIo, TMessage, TReaddir},
-    Filesystem,
     attributes::qid_of,
     fid::Fid,
-    lock::LockOwner,
+    lock::next_process,
     node::{RelayNode, set_attributes},
 };
 use crate::{
@@ -23,11 +22,10 @@ const DIRECTORY_BYTES: u32 = 32 << 10;
 /// An open file or directory.
 pub(super) struct RelayFile {
     pub(super) fid: Arc<Fid>,
-    /// One of the same file that is not open, but where there was none to be had.
-    pub(super) unopened: Arc<Fid>,
-    pub(super) qid: Qid,
-    pub(super) filesystem: Arc<Filesystem>,
-    pub(super) owner: LockOwner,
+    /// The same file, not open, but where no such fid was to be had.
+    pub(super) node: RelayNode,
+    /// The number of a process that holds this file's locks.
+    pub(super) process: u32,
     /// Bytes that one request of this file's carries at the most.
     request_max: usize,
     /// Does the server say so?
@@ -35,26 +33,12 @@ pub(super) struct RelayFile {
 }
 
 impl RelayFile {
-    pub(super) fn shared(fid: Fid, iounit: u32, node: &RelayNode) -> OpenRef {
-        Self::of(Arc::new(fid), iounit, node)
-    }
-
-    pub(super) fn of(fid: Arc<Fid>, iounit: u32, node: &RelayNode) -> OpenRef {
-        let (unopened, filesystem) = (Arc::clone(&node.fid), Arc::clone(&node.filesystem));
-        Self::opened(fid, iounit, unopened, node.qid, filesystem)
-    }
-
-    /// The same file, opened once more.
-    pub(super) fn again(&self, fid: Fid, iounit: u32) -> OpenRef {
-        let (unopened, filesystem) = (Arc::clone(&self.unopened), Arc::clone(&self.filesystem));
-        Self::opened(Arc::new(fid), iounit, unopened, self.qid, filesystem)
-    }
-
-    fn opened(fid: Arc<Fid>, iounit: u32, unopened: Arc<Fid>, qid: Qid, filesystem: Arc<Filesystem>) -> OpenRef {
+    /// What `fid` is open on, which is `node`.
+    pub(super) fn shared(fid: Arc<Fid>, iounit: u32, node: &RelayNode) -> OpenRef {
         let payload_max = fid.upstream.payload_max();
         let is_limited = (1..payload_max).contains(&(iounit as usize));
         let request_max = if is_limited { iounit as usize } else { payload_max };
-        Arc::new(Self { fid, unopened, qid, filesystem, owner: LockOwner::new(), request_max, is_limited })
+        Arc::new(Self { fid, node: node.clone(), process: next_process(), request_max, is_limited })
     }
 }
 

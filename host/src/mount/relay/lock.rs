@@ -6,28 +6,18 @@ use ninering_wire::{Errno, LockType};
 
 use super::{
     super::component::{
-        client::{RMessage, TGetlock, TLock, TLopen, TMessage},
+        client::{RMessage, TGetlock, TLock, TMessage},
         types::{FileLock, LockKind, LockStatus},
     },
     file::RelayFile,
 };
-use crate::backend::{FileIdentity, FileLocks, LockConflict, LockRange, OpenRef};
+use crate::backend::{FileIdentity, FileLocks, LockConflict, LockRange, Node as _, OpenRef};
 
-/// To the remote server, each open file is a process of its own: which of a relay's clients exclude each other, the relay
-/// knows better.
-pub(super) struct LockOwner {
-    client_id: Vec<u8>,
-    proc_id: u32,
-}
-
-impl LockOwner {
-    pub(super) fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        Self {
-            client_id: format!("ninering-relay-{}", std::process::id()).into_bytes(),
-            proc_id: NEXT.fetch_add(1, Relaxed),
-        }
-    }
+/// A number for a process that has opened one file. To the remote server each open file is a process of its own: which of
+/// a relay's clients exclude each other, the relay knows better.
+pub(super) fn next_process() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Relaxed)
 }
 
 impl RelayFile {
@@ -37,23 +27,18 @@ impl RelayFile {
             LockType::Write => LockKind::Exclusive,
             LockType::Unlock => LockKind::Unlock,
         };
-        let LockOwner { client_id, proc_id } = &self.owner;
-        let (client_id, proc_id) = (client_id.clone(), *proc_id);
-        FileLock { kind, start: range.start(), length: range.length(), proc_id, client_id }
+        let client_id = self.fid.upstream.mount().client_id().as_bytes().to_vec();
+        FileLock { kind, start: range.start(), length: range.length(), proc_id: self.process, client_id }
     }
 }
 
 impl FileLocks for RelayFile {
     fn identity(&self) -> FileIdentity {
-        FileIdentity { filesystem: std::sync::Arc::as_ptr(&self.filesystem).addr(), number: self.qid.path }
+        FileIdentity { filesystem: std::sync::Arc::as_ptr(&self.node.filesystem).addr(), number: self.node.qid.path }
     }
 
     fn reopen(&self, access: u32) -> Result<OpenRef, Errno> {
-        let fid = self.unopened.duplicate()?;
-        match fid.call(TMessage::Lopen(TLopen { fid: fid.number(), flags: access }))? {
-            RMessage::Opened((_, iounit)) => Ok(self.again(fid, iounit)),
-            _ => Err(Errno::EIO),
-        }
+        self.node.open(access)
     }
 
     fn set_lock(&self, kind: LockType, range: LockRange) -> Result<bool, Errno> {

@@ -20,6 +20,7 @@ use super::{
 use crate::backend::{Node, NodeRef, OpenRef, XattrName};
 
 /// A remote file.
+#[derive(Clone)]
 pub(super) struct RelayNode {
     pub(super) fid: Arc<Fid>,
     pub(super) qid: Qid,
@@ -103,7 +104,7 @@ impl Node for RelayNode {
     fn open(&self, flags: u32) -> Result<OpenRef, Errno> {
         let fid = self.fid.duplicate()?;
         match fid.call(TMessage::Lopen(TLopen { fid: fid.number(), flags }))? {
-            RMessage::Opened((_, iounit)) => Ok(RelayFile::shared(fid, iounit, self)),
+            RMessage::Opened((_, iounit)) => Ok(RelayFile::shared(Arc::new(fid), iounit, self)),
             _ => Err(Errno::EIO),
         }
     }
@@ -121,7 +122,7 @@ impl Node for RelayNode {
             _ => Arc::clone(&opened),
         };
         let node = Self { fid, qid, filesystem: Arc::clone(&self.filesystem) };
-        let file = RelayFile::of(opened, iounit, &node);
+        let file = RelayFile::shared(opened, iounit, &node);
         Ok((Arc::new(node), file))
     }
 
