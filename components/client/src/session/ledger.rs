@@ -246,9 +246,10 @@ impl Ledger {
             }
             (&Tmessage::Tclunk { fid }, Rmessage::Rclunk {}) => drop(self.forget(fid)),
             (&Tmessage::Tremove { fid }, Rmessage::Rremove {}) => {
-                if let Some(record) = self.fids.remove(&fid) {
-                    self.remove(&record.place);
+                if let Some(place) = self.get(fid).map(|record| record.place.clone()) {
+                    self.remove(&place);
                 }
+                self.forget(fid);
             }
             (Tmessage::Tunlinkat { dirfid, name, .. }, Rmessage::Runlinkat {}) => {
                 if let Some(place) = self.get(*dirfid).map(|record| record.place.child(name)) {

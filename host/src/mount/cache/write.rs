@@ -90,21 +90,18 @@ impl CachedFile {
     /// Has written back what has gathered, if it is enough; waits for it, if it is much.
     async fn write_back_enough(self: &Arc<Self>, offset: u64) -> Result<()> {
         let cache = &self.cache;
-        let (is_torn, is_much, is_own, is_enough) = {
+        let (is_much, goes_first, is_enough) = {
             let mut index = cache.index.lock();
             let is_torn = index.is_torn(self.key, offset);
             let is_much = index.unwritten > cache.most_unwritten;
             let Some(file) = index.files.get_mut(&self.key) else { return Ok(()) };
             let is_own = file.unwritten > cache.most_unwritten / 2;
-            let is_enough = !is_torn && !file.is_written_back && file.unwritten >= cache.enough_unwritten;
+            let goes_first = is_torn || is_much && !is_own;
+            let is_enough = !goes_first && !file.is_written_back && file.unwritten >= cache.enough_unwritten;
             file.is_written_back |= is_enough;
-            (is_torn, is_much, is_own, is_enough)
+            (is_much, goes_first, is_enough)
         };
-        if is_torn || is_much && !is_own {
-            // What was begun here would have to be ended.
-            if is_enough && let Some(file) = cache.index.lock().files.get_mut(&self.key) {
-                file.is_written_back = false;
-            }
+        if goes_first {
             cache.flush_file(self.key, false).await;
             if cache.index.lock().unwritten > cache.most_unwritten {
                 cache.flush_all().await;
