@@ -241,6 +241,60 @@ fn a_file_that_was_renamed_in_doubt_is_not_taken_for_removed() {
     }
 }
 
+/// What was one file with a server is one with the next, and takes no more of its descriptors.
+#[test]
+fn fids_of_one_file_and_of_what_is_below_a_directory_are_made_from_each_other() {
+    for setting in SETTINGS {
+        let fixture = setting.fixture();
+        let directory = fixture.open("d/e/f", OpenFlags { directory: true, ..READ }).unwrap();
+        let nodes = [READ, READ, PATH, WRITE, PATH].map(|flags| fixture.open("d/e/f/deep", flags).unwrap());
+        let below = fixture.open("d/one", READ).unwrap();
+        fixture.ring.cut([Cut { after: 0, is_done: false }]);
+        fixture.ring.on_cut(|server| server.names_walked = 0);
+        assert_eq!(fixture.read(nodes[0], 0, 10), Ok(b"deep".to_vec()), "{setting:?}");
+        // Three lead to the directory, one on from there, and two to the other file.
+        assert_eq!(fixture.ring.server().names_walked, 6, "{setting:?}");
+        for node in [nodes[1], below] {
+            assert!(fixture.read(node, 0, 10).is_ok(), "{setting:?}");
+        }
+        assert_eq!(fixture.write(nodes[3], 0, b"D"), Ok(1), "{setting:?}");
+        for node in nodes.into_iter().chain([directory, below]) {
+            assert!(run!(fixture, stat(node)).is_ok(), "{setting:?}");
+            fixture.mount.close(node);
+        }
+        assert_eq!(fixture.mount.session().recovered().stale_fids, 0, "{setting:?}");
+        fixture.assert_no_leak(0);
+    }
+}
+
+/// What a server lacks for a moment makes no file stale.
+#[test]
+fn a_server_that_is_short_of_descriptors_is_tried_again() {
+    for setting in SETTINGS {
+        for shortages in [1, 5, 100] {
+            let fixture = setting.fixture();
+            let nodes = ["file", "d/one", "d/e/f/deep"].map(|path| fixture.open(path, READ).unwrap());
+            fixture.ring.cut([Cut { after: 0, is_done: false }]);
+            fixture.ring.on_cut(move |server| server.scarce_walks = shortages);
+            let read = fixture.read(nodes[0], 0, 100);
+            let stale = fixture.mount.session().recovered().stale_fids;
+            if shortages == 100 {
+                // The others need not suffer for it for ever.
+                assert_eq!((read, stale), (Err(Errno::ESTALE.into()), 3), "{setting:?}");
+                fixture.ring.server().scarce_walks = 0;
+                assert!(fixture.stat("file", true).is_ok(), "{setting:?}");
+            } else {
+                assert_eq!((read, stale), (Ok(b"contents".to_vec()), 0), "{setting:?} {shortages}");
+                assert_eq!(fixture.ring.server().scarce_walks, 0, "{setting:?} {shortages}");
+            }
+            for node in nodes {
+                fixture.mount.close(node);
+            }
+            fixture.assert_no_leak(0);
+        }
+    }
+}
+
 #[test]
 fn an_append_that_others_may_have_done_says_so() {
     let fixture = SETTINGS[0].fixture();

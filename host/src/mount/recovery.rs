@@ -70,6 +70,8 @@ pub(super) struct Standing {
     pub(super) is_recovering: bool,
     /// How often that has come to a good end.
     pub(super) recoveries: u64,
+    /// What had been found stale or lost when it was last told of.
+    told: (u64, u64),
 }
 
 /// Why an attempt to go on has failed.
@@ -203,6 +205,16 @@ async fn attempt(shared: &Arc<Shared>, incarnation: u32) -> Result<(), Failure> 
     if let Ok(life) = &mut state.life {
         life.standing.is_recovering = false;
         life.standing.recoveries += 1;
+        let RecoveryStatistics { stale_fids, lost_locks, .. } = life.recovered();
+        let told = std::mem::replace(&mut life.standing.told, (stale_fids, lost_locks));
+        if told != (stale_fids, lost_locks) {
+            let (stale_fids, lost_locks) = (stale_fids.saturating_sub(told.0), lost_locks.saturating_sub(told.1));
+            tracing::warn!(
+                stale_fids,
+                lost_locks,
+                "files that were open are not there any more, or their locks are lost"
+            );
+        }
     }
     Ok(())
 }

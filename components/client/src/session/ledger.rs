@@ -61,6 +61,22 @@ pub(super) struct Record {
     has_unknown_locks: bool,
 }
 
+/// Fids of one file, to which the same names led.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) place: Place,
+    pub(super) qid: Qid,
+    /// They cannot be made again, whatever is there now.
+    pub(super) is_lost: bool,
+    pub(super) fids: Vec<u32>,
+}
+
+impl Record {
+    fn is_lost(&self) -> bool {
+        self.is_attribute || self.is_removed
+    }
+}
+
 /// Who writes to a file.
 #[derive(Default)]
 struct Writers {
@@ -102,11 +118,22 @@ impl Ledger {
         self.get(fid).is_some_and(|record| record.is_attribute)
     }
 
-    /// All fids that were made.
-    pub(super) fn fids(&self) -> Vec<u32> {
-        let mut fids: Vec<u32> = self.fids.keys().copied().collect();
-        fids.sort_unstable();
-        fids
+    /// The fids below a root that a server knew, those of one file together, and what is less deep before what is deeper.
+    pub(super) fn groups(&self, root: &Rc<Root>) -> Vec<Group> {
+        let is_below = |record: &Record| Rc::ptr_eq(&record.place.root, root) && !record.stale;
+        let mut fids: Vec<_> = self.fids.iter().filter(|(_, record)| is_below(record)).collect();
+        fn key(record: &Record) -> (usize, &[Rc<[u8]>], u64, bool) {
+            (record.place.names.len(), &record.place.names, record.qid.path, record.is_lost())
+        }
+        fids.sort_unstable_by(|&(one, a), &(other, b)| key(a).cmp(&key(b)).then(one.cmp(other)));
+        let groups = fids.chunk_by(|(_, a), (_, b)| key(a) == key(b) && a.qid.kind == b.qid.kind);
+        groups
+            .filter_map(|group| {
+                let (_, record) = group.first()?;
+                let (place, qid, is_lost) = (record.place.clone(), record.qid, record.is_lost());
+                Some(Group { place, qid, is_lost, fids: group.iter().map(|(fid, _)| **fid).collect() })
+            })
+            .collect()
     }
 
     /// The roots that some fid's file is below.
@@ -146,11 +173,11 @@ impl Ledger {
         }
     }
 
-    /// The fid was found at another place.
-    pub(super) fn found_at(&mut self, fid: u32, place: Place) {
-        if let Some(record) = self.fids.get_mut(&fid) {
-            record.place = place;
-        }
+    /// The fid's file was found at a place, perhaps another one than before. Tells the flags that it was opened with, if it was.
+    pub(super) fn found_at(&mut self, fid: u32, place: Place) -> Option<u32> {
+        let record = self.fids.get_mut(&fid)?;
+        record.place = place;
+        record.open
     }
 
     /// Where a file may be: where it was, and where a rename of unknown fate may have brought it.

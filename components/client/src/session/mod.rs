@@ -14,6 +14,7 @@ mod locks;
 mod recover;
 mod reply;
 mod requests;
+mod restore;
 mod send;
 mod settle;
 mod slot;
@@ -92,6 +93,8 @@ pub struct Session<R: Ring> {
     recovered: Cell<Recovered>,
     /// The operation that makes the fids again, if there is one.
     restorer: Cell<Task>,
+    /// How often the fids could not all be made again since the connection was lost, for the server lacked something.
+    shortages: Cell<u32>,
     msize: Cell<u32>,
     payload_max: Cell<u32>,
 }
@@ -148,6 +151,7 @@ impl<R: Ring> Session<R> {
             recovers: Cell::new(false),
             recovered: Cell::default(),
             restorer: Cell::new(NOBODY),
+            shortages: Cell::new(0),
             msize: Cell::new(0),
             payload_max: Cell::new(0),
         }

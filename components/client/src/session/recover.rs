@@ -2,23 +2,15 @@
 //!
 //! The host tells by returning what was in flight with nothing written. From then on nothing is sent, operations wait
 //! as they do for room in the queue, until the host has put another device in the place of the old one and
-//! [`Session::reconnect`] has made all fids again. Then each operation sends again what was not answered, or
+//! [`Session::reconnect`] has made all fids [again](super::restore). Then each operation sends again what was not answered, or
 //! [settles](super::settle) what came of it.
 
-use std::{cell::Cell, future::Future, future::poll_fn, pin::Pin, rc::Rc, task::Context, task::Poll, task::Waker};
+use std::{cell::Cell, future::Future, rc::Rc};
 
-use ninering_wire::{Errno, LockStatus, NOFID, Names, Qid, Rmessage, Str, Tmessage, lopen};
+use ninering_wire::{Errno, NOFID, Qid, Str};
 
-use super::{
-    Fid, NOBODY, Session,
-    ledger::{Ledger, Place, Record, Root},
-    send::{Held, no_payload},
-    slot::Cleanup,
-};
+use super::{Fid, NOBODY, Session, ledger::Ledger};
 use crate::{error::Error, executor::Task, ring::Ring};
-
-/// So many fids are made again at a time.
-const MOST_AT_ONCE: usize = 32;
 
 /// Is there a connection?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -177,194 +169,6 @@ impl<R: Ring> Session<R> {
         self.clunk_waiting();
         self.state.borrow_mut().wake_first_blocked();
         Ok(())
-    }
-
-    async fn make_all_again(&self, afid: u32) -> Result<(), Error> {
-        let roots = self.with_ledger(Ledger::roots).unwrap_or_default();
-        let mut attached = Vec::with_capacity(roots.len());
-        for root in roots {
-            let fid = self.allocate_fid()?;
-            attached.push(Held { session: self, cleanup: Cleanup::Free(fid) });
-            let qid = self.attach_again(&root, fid, afid).await?;
-            if !is_same(qid, root.qid) {
-                return Err(self.break_off("the root that the server has now is another one than before"));
-            }
-            self.make_again(&root, fid).await?;
-            // The fid's number is free when all this is over, whatever the server says.
-            match self.order(Tmessage::Tclunk { fid }).await {
-                Ok(()) | Err(Error::Errno(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    async fn attach_again(&self, root: &Root, fid: u32, afid: u32) -> Result<Qid, Error> {
-        let (uname, aname) = (Str(&root.uname), Str(&root.aname));
-        let afid = if root.authenticated { afid } else { NOFID };
-        let message = Tmessage::Tattach { fid, afid, uname, aname, n_uname: root.n_uname };
-        self.request(message, Cleanup::Nothing, no_payload, |reply| match reply {
-            Rmessage::Rattach { qid } => Some(qid),
-            _ => None,
-        })
-        .await
-    }
-
-    /// Makes all fids of files below a root again, several at a time.
-    async fn make_again(&self, root: &Rc<Root>, root_fid: u32) -> Result<(), Error> {
-        let below = |ledger: &mut Ledger| {
-            let is_below = |fid: &u32| ledger.get(*fid).is_some_and(|record| Rc::ptr_eq(&record.place.root, root));
-            ledger.fids().into_iter().filter(is_below).collect::<Vec<_>>()
-        };
-        let fids = self.with_ledger(below).unwrap_or_default();
-        let mut waiting = fids.into_iter();
-        type Job<'s> = Pin<Box<dyn Future<Output = Result<(), Error>> + 's>>;
-        let mut jobs: Vec<Job<'_>> = Vec::new();
-        poll_fn(|_| {
-            loop {
-                while jobs.len() < MOST_AT_ONCE
-                    && let Some(fid) = waiting.next()
-                {
-                    jobs.push(Box::pin(self.make_fid_again(root_fid, fid)));
-                }
-                if jobs.is_empty() {
-                    return Poll::Ready(Ok(()));
-                }
-                let before = jobs.len();
-                let mut failed = None;
-                jobs.retain_mut(|job| match job.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Pending => true,
-                    Poll::Ready(Ok(())) => false,
-                    Poll::Ready(Err(error)) => {
-                        failed.get_or_insert(error);
-                        false
-                    }
-                });
-                if let Some(error) = failed {
-                    return Poll::Ready(Err(error));
-                }
-                if jobs.len() == before {
-                    return Poll::Pending;
-                }
-            }
-        })
-        .await
-    }
-
-    async fn make_fid_again(&self, root_fid: u32, fid: u32) -> Result<(), Error> {
-        let record = self.with_ledger(|ledger| ledger.get(fid).cloned()).flatten();
-        let Some(record) = record.filter(|record| !record.stale) else { return Ok(()) };
-        match self.try_fid_again(root_fid, fid, &record).await {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(Error::Errno(_)) => {
-                self.with_ledger(|ledger| ledger.make_stale(fid));
-                self.count(|recovered| recovered.stale_fids += 1);
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Tells whether the server knows the fid now; if not, it does not.
-    async fn try_fid_again(&self, root_fid: u32, fid: u32, record: &Record) -> Result<bool, Error> {
-        if record.is_attribute || record.is_removed {
-            return Ok(false);
-        }
-        let candidates = self.with_ledger(|ledger| ledger.candidates(&record.place)).unwrap_or_default();
-        let mut is_found = false;
-        for place in candidates {
-            let Some(qid) = self.walk_again(root_fid, fid, &place).await? else { continue };
-            if is_same(qid.unwrap_or(record.place.root.qid), record.qid) {
-                self.with_ledger(|ledger| ledger.found_at(fid, place));
-                is_found = true;
-                break;
-            }
-            self.clunk_temporary(fid).await?;
-        }
-        if !is_found {
-            return Ok(false);
-        }
-        if let Some(flags) = record.open {
-            let flags = flags & !(lopen::CREATE | lopen::EXCL | lopen::TRUNC);
-            match self.open(Tmessage::Tlopen { fid, flags }).await {
-                Ok((qid, _)) if is_same(qid, record.qid) => {}
-                Ok(_) | Err(Error::Errno(_)) => {
-                    self.clunk_temporary(fid).await?;
-                    return Ok(false);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.lock_again(fid).await?;
-        Ok(true)
-    }
-
-    /// Walks from a root to a place, and tells the qid there (`None` for the root itself); `None` if there is nothing,
-    /// or not to be had, and then the server does not know the fid.
-    async fn walk_again(&self, root_fid: u32, fid: u32, place: &Place) -> Result<Option<Option<Qid>>, Error> {
-        let (mut from, mut qid) = (root_fid, None);
-        let mut rest = place.names.as_slice();
-        loop {
-            let room = self.msize().min(self.ring.max_header()) as usize - 32; // both are at least 4,096
-            let mut length = 0;
-            let fits = |name: &&Rc<[u8]>| {
-                length += name.len() + 2;
-                length <= room
-            };
-            let count = rest.iter().take(ninering_wire::MAXWELEM).take_while(fits).count();
-            let (now, later) = rest.split_at(count);
-            let names = Names::collect(now.iter().map(|name| Str(name))).map_err(|_| Errno::EIO)?;
-            let walk = Tmessage::Twalk { fid: from, newfid: fid, names };
-            let walked = self.request(walk, Cleanup::Nothing, no_payload, super::requests::walked).await;
-            match walked {
-                Ok(qids) if qids.len() == count => qid = qids.last().copied().or(qid),
-                Ok(_) => {
-                    // Some servers have made the fid after all, and others say that they have not.
-                    self.clunk_temporary(fid).await?;
-                    return Ok(None);
-                }
-                Err(Error::Errno(_)) if from == root_fid => return Ok(None),
-                Err(Error::Errno(_)) => {
-                    self.clunk_temporary(fid).await?;
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
-            }
-            if later.is_empty() {
-                return Ok(Some(qid));
-            }
-            (from, rest) = (fid, later);
-        }
-    }
-
-    async fn lock_again(&self, fid: u32) -> Result<(), Error> {
-        let Some(all) = self.with_ledger(|ledger| ledger.held_by(fid)).unwrap_or_default() else {
-            self.lose_locks(fid);
-            return Ok(());
-        };
-        for held in all {
-            let (start, length) = (held.start, held.length());
-            let (client_id, proc_id) = (Str(&held.owner.client_id), held.owner.proc_id);
-            let message = Tmessage::Tlock { fid, kind: held.kind, flags: 0, start, length, proc_id, client_id };
-            let status = self.request(message, Cleanup::Nothing, no_payload, |reply| match reply {
-                Rmessage::Rlock { status } => Some(status),
-                _ => None,
-            });
-            match status.await {
-                Ok(LockStatus::Success) => {}
-                Ok(_) | Err(Error::Errno(_)) => {
-                    self.lose_locks(fid);
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn lose_locks(&self, fid: u32) {
-        self.with_ledger(|ledger| ledger.lose_locks(fid));
-        self.count(|recovered| recovered.lost_locks += 1);
     }
 }
 

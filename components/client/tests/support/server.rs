@@ -57,6 +57,10 @@ pub struct Server {
     pub fail_writes_at: Option<(u64, Errno)>,
     /// So many walks do not see the last of their names.
     pub blind_walks: u32,
+    /// So many walks come to where there is no descriptor left for the next file.
+    pub scarce_walks: u32,
+    /// How many names were walked.
+    pub names_walked: u32,
     /// Put so many bytes at the most into an `Rread`.
     pub short_reads: u32,
     /// A name that is listed, and not to be walked to.
@@ -91,6 +95,8 @@ impl Server {
             msize: u32::MAX,
             fail_writes_at: None,
             blind_walks: 0,
+            scarce_walks: 0,
+            names_walked: 0,
             short_reads: u32::MAX,
             hidden: None,
         }
@@ -275,6 +281,9 @@ impl Server {
                 }
                 let is_blind = self.blind_walks > 0 && !names.is_empty();
                 self.blind_walks -= u32::from(is_blind);
+                let is_scarce = self.scarce_walks > 0 && !names.is_empty();
+                self.scarce_walks -= u32::from(is_scarce);
+                self.names_walked += names.len() as u32;
                 let mut qids = Qids::default();
                 let mut here = inode;
                 for (index, name) in names.iter().enumerate() {
@@ -283,6 +292,7 @@ impl Server {
                     }
                     let child = match self.child(here, name.0) {
                         Ok(_) if is_blind && index + 1 == names.len() => Err(Errno::ENOENT),
+                        Ok(_) if is_scarce && index + 1 == names.len() => Err(Errno::EMFILE),
                         Ok(_) if self.hidden.as_deref() == Some(name.0) => Err(Errno::ENOENT),
                         child => child,
                     };
