@@ -12,7 +12,7 @@ help:
 	@echo "make test    all tests"
 	@echo "make conformance   well-known suites through Linux's 9P client, all of each (as root; make test has a selection)"
 	@echo "make recovery   some of them on a relay, behind which the server is killed and started again all the time (as root)"
-	@echo "make lint    formatting, clippy, documentation, systemd's units"
+	@echo "make lint    formatting, clippy, documentation, systemd's units, names in tests/CHECKLIST.md"
 	@echo "make bench   the table of ratios in README.md"
 	@echo "make bench-sandbox   what the sandbox costs: the client as a component, and compiled natively"
 	@echo "make bench-link   over a long and narrow link: speed, and round trips beside Linux's client (as root)"
@@ -63,6 +63,7 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
 	scripts/check-units
+	scripts/check-checklist
 
 bench: programs
 	$(CARGO) build --release -p fsbench -p ninering-bench
