@@ -8,9 +8,9 @@ mod ring_support;
 use ninering::{
     device::DeviceQueue,
     region::Extent,
-    virtqueue::{MAX_HEADER, QueueError, Used},
+    virtqueue::{Features, MAX_HEADER, QueueError, Used},
 };
-use ring_support::{NEXT, RawRing, Ring, WRITE, extent};
+use ring_support::{INDIRECT, NEXT, RawRing, Ring, WRITE, extent};
 
 const SIZE: u16 = 8;
 
@@ -183,6 +183,70 @@ fn an_available_ring_that_the_device_rewrites_is_not_read_again() {
     raw.forge_used(0, heads[1], 11);
     raw.forge_used(1, heads[0], 11);
     assert_eq!([used(&mut ring).expect("a chain").id, used(&mut ring).expect("a chain").id], [11, 10]);
+}
+
+/// So many requests are in tables.
+const TABLES: u16 = 10;
+
+/// Requests whose ten descriptors each lie in a table of their own, with ids from 10 up.
+fn in_tables() -> (Ring, DeviceQueue, RawRing, Vec<u64>) {
+    let (mut ring, device) = Ring::with(2 * SIZE, Features::VERSION_1.and(Features::INDIRECT));
+    let raw = RawRing::of(&device);
+    let buffers: Vec<Extent> = (0..8 * TABLES).map(|_| ring.buffer(100)).collect();
+    for (id, pieces) in (10..).zip(buffers.chunks(8)) {
+        // With gaps, so that none are joined.
+        let pieces: Vec<Extent> = pieces.iter().map(|piece| extent(piece.offset, 50)).collect();
+        ring.driver.add(&mut ring.leases, id, b"request", &[], 11, &pieces).expect("room");
+    }
+    let tables = (0..TABLES).map(|index| {
+        let (addr, flags) = raw.read_descriptor(index);
+        assert_eq!(flags, INDIRECT, "{index}");
+        addr
+    });
+    let tables = tables.collect();
+    (ring, device, raw, tables)
+}
+
+#[test]
+fn tables_that_the_device_rewrites_are_not_read_again() {
+    let (mut ring, device, raw, tables) = in_tables();
+    for (index, &table) in (0..).zip(&tables) {
+        for entry in 0..10 {
+            // Memory that is nobody's, and other tables.
+            raw.descriptor_at(table + 16 * entry, u64::MAX, u32::MAX, NEXT | WRITE | INDIRECT, 0xffff);
+        }
+        raw.descriptor(index, tables[0], u32::MAX, INDIRECT | NEXT, index);
+    }
+    for idx in 0..TABLES {
+        raw.forge_used(idx, head(&device, idx), u32::MAX);
+    }
+    for id in 10..20 {
+        let used = used(&mut ring).expect("a chain");
+        assert_eq!((used.id, used.written, used.header.len()), (id, 11 + 8 * 50, 11));
+    }
+    assert_eq!(ring.leases.in_flight(), 0);
+    // The tables' memory is free, each once.
+    let pieces: Vec<Extent> = (0..8).map(|_| ring.buffer(100)).map(|piece| extent(piece.offset, 50)).collect();
+    for idx in TABLES..100 {
+        ring.driver.add(&mut ring.leases, idx.into(), b"request", &[], 11, &pieces).expect("room");
+        raw.forge_used(idx, head(&device, idx), 11);
+        assert_eq!(used(&mut ring).expect("a chain").id, u32::from(idx));
+    }
+}
+
+#[test]
+fn a_table_that_is_returned_twice_or_never_was_one_breaks_the_queue() {
+    let (mut ring, device, raw, _) = in_tables();
+    let first = head(&device, 0);
+    raw.forge_used(0, first, 11);
+    raw.forge_used(1, first, 11);
+    assert_eq!(used(&mut ring).expect("the first time").id, 10);
+    assert_eq!(used(&mut ring), None);
+    assert_broken(&mut ring, &(11..20).collect::<Vec<_>>());
+    let (mut ring, _device, raw, _) = in_tables();
+    raw.forge_used(0, TABLES.into(), 11);
+    assert_eq!(used(&mut ring), None);
+    assert_broken(&mut ring, &(10..20).collect::<Vec<_>>());
 }
 
 #[test]

@@ -86,6 +86,14 @@ impl RawRing {
         self.write(place, &bytes);
     }
 
+    /// The address in a descriptor of the ring, and its flags.
+    pub(crate) fn read_descriptor(&self, index: u16) -> (u64, u16) {
+        let mut bytes = [0; 16];
+        self.region.read(extent(self.layout.descriptor(index), 16), &mut bytes).expect("in range");
+        let [a, b, c, d, e, f, g, h, _, _, _, _, i, j, _, _] = bytes;
+        (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u16::from_le_bytes([i, j]))
+    }
+
     /// Makes the chain at `head` available as the entry that `idx` counts.
     pub(crate) fn publish(&self, idx: u16, head: u16) {
         self.write(self.layout.avail_entry(idx), &head.to_le_bytes());

@@ -411,3 +411,64 @@ impl Ledger {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ninering_wire::{LockType, NONUNAME, QidType, Str};
+
+    use super::*;
+
+    const FILE: Qid = Qid { kind: QidType::FILE, version: 0, path: 7 };
+
+    /// A root, 1, and two open fids of one file, 2 and 3, the first of which has locked all of it.
+    fn locked() -> Ledger {
+        let mut ledger = Ledger::default();
+        let (uname, aname) = (Str(b"user"), Str(b""));
+        let root = Qid { kind: QidType::DIR, version: 0, path: 1 };
+        let attach = Tmessage::Tattach { fid: 1, afid: NOFID, uname, aname, n_uname: NONUNAME };
+        ledger.note(&attach, &Rmessage::Rattach { qid: root });
+        for fid in [2, 3] {
+            let walk = Tmessage::Twalk { fid: 1, newfid: fid, names: Names::collect([Str(b"file")]).unwrap() };
+            let mut qids = ninering_wire::Qids::default();
+            qids.push(FILE).unwrap();
+            ledger.note(&walk, &Rmessage::Rwalk { qids });
+            ledger.note(&Tmessage::Tlopen { fid, flags: lopen::RDWR }, &Rmessage::Rlopen { qid: FILE, iounit: 0 });
+        }
+        let (kind, client_id) = (LockType::Write, Str(b"client"));
+        let lock = Tmessage::Tlock { fid: 2, kind, flags: 0, start: 0, length: 0, proc_id: 1, client_id };
+        ledger.note(&lock, &Rmessage::Rlock { status: LockStatus::Success });
+        assert_eq!(ledger.held_by(2).map(|held| held.len()), Some(1));
+        ledger
+    }
+
+    #[test]
+    fn a_fid_that_is_gone_takes_its_locks_along() {
+        let ends =
+            [(Tmessage::Tclunk { fid: 2 }, Rmessage::Rclunk {}), (Tmessage::Tremove { fid: 2 }, Rmessage::Rremove {})];
+        for (request, reply) in ends {
+            let mut ledger = locked();
+            ledger.note(&request, &reply);
+            // The number is used for the file again.
+            let clone = Tmessage::Twalk { fid: 3, newfid: 2, names: Names::default() };
+            ledger.note(&clone, &Rmessage::Rwalk { qids: ninering_wire::Qids::default() });
+            assert_eq!(ledger.held_by(2), Some(Vec::new()), "{request:?}");
+            assert_eq!(ledger.held_by(3), Some(Vec::new()), "{request:?}");
+            let is_removed = matches!(request, Tmessage::Tremove { .. });
+            assert_eq!(ledger.get(3).map(|record| record.is_removed), Some(is_removed));
+        }
+    }
+
+    #[test]
+    fn fids_of_one_file_are_a_group_and_directories_come_first() {
+        let mut ledger = locked();
+        let names = Names::collect([Str(b"a"), Str(b"b")]).unwrap();
+        let mut qids = ninering_wire::Qids::default();
+        (8..10).for_each(|path| qids.push(Qid { path, ..FILE }).unwrap());
+        ledger.note(&Tmessage::Twalk { fid: 1, newfid: 4, names }, &Rmessage::Rwalk { qids });
+        ledger.make_stale(1);
+        let root = ledger.roots().remove(0);
+        let groups: Vec<_> =
+            ledger.groups(&root).into_iter().map(|group| (group.place.names.len(), group.fids)).collect();
+        assert_eq!(groups, [(1, vec![2, 3]), (2, vec![4])]);
+    }
+}
