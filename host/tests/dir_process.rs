@@ -54,6 +54,38 @@ fn no_descriptor_is_left_open() {
 }
 
 #[test]
+fn directories_on_the_way_are_held_once_for_all() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let before = open_descriptors();
+    let export = Export::new();
+    // More than are known.
+    let deep: Vec<String> = (0..200).map(|number| format!("a/b/{number}/c/d/e")).collect();
+    for path in &deep {
+        fs::create_dir_all(export.path(path)).unwrap();
+        fs::write(export.path(format!("{path}/file")), path).unwrap();
+    }
+    let served = open_descriptors();
+    let nodes: Vec<_> =
+        (0..3).flat_map(|_| deep.iter().map(|path| walk(&export.root, &format!("{path}/file")).unwrap())).collect();
+    // A file each, and once: `a`, `b`, and four below for each.
+    assert_eq!(open_descriptors() - served, nodes.len() + 2 + 4 * deep.len());
+    // Each has its own way up.
+    for (node, path) in nodes.iter().zip(deep.iter().cycle()) {
+        assert_eq!(contents(node).unwrap(), path.as_bytes());
+        let parent = node.parent().unwrap().unwrap();
+        assert_eq!(parent.qid(), walk(&export.root, path).unwrap().qid());
+    }
+    // A directory that is made anew is another one.
+    fs::rename(export.path("a"), export.path("old")).unwrap();
+    fs::create_dir_all(export.path(&deep[0])).unwrap();
+    assert!(walk(&export.root, &format!("{}/file", deep[0])).is_err());
+    assert_ne!(walk(&export.root, "a").unwrap().qid().path, walk(&export.root, "old").unwrap().qid().path);
+    drop(nodes);
+    drop(export);
+    assert_eq!(open_descriptors(), before);
+}
+
+#[test]
 fn a_lack_of_descriptors_is_told_and_passes() {
     let _alone = ONE_AT_A_TIME.lock();
     let export = Export::new();

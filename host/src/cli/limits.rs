@@ -17,8 +17,9 @@ pub(super) struct LimitArguments {
     /// Connections of one IPv4 address, IPv6 network (64 bits), local user or virtual machine; one more is closed.
     #[arg(long, value_name = "COUNT", default_value = "256", value_parser = count)]
     max_connections_per_peer: usize,
-    /// Fids, but for the first 16 of each connection; one more is refused with ENFILE. Each has one or two descriptors
-    /// [default: as many as the process may have descriptors for, at most 1048576].
+    /// Fids, but for the first 16 of each connection; one more is refused with ENFILE. Each has one or two descriptors,
+    /// and the directories above have one each [default: as many as the process may have descriptors for, at most
+    /// 1048576].
     #[arg(long, value_name = "COUNT", value_parser = count)]
     max_fids: Option<usize>,
     /// Fids of one connection; one more is refused with EMFILE.

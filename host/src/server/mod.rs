@@ -75,8 +75,8 @@ pub struct ServerOptions {
     pub read_only: bool,
     /// How many fids one session may have at a time; one more is `EMFILE`.
     pub max_fids: usize,
-    /// How many all sessions may have together, but for the first 16 of each; one more is `ENFILE`. A fid of a directory
-    /// has one or two descriptors.
+    /// How many all sessions may have together, but for the first 16 of each; one more is `ENFILE`. A fid of a directory's
+    /// export has one or two descriptors, and each directory above them has one.
     pub max_fids_in_all: usize,
     /// The dialects that it speaks.
     pub dialects: Dialects,

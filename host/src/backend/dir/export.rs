@@ -15,7 +15,7 @@ use rustix::{
     path::DecInt,
 };
 
-use super::{DirOptions, device::Devices, known::KnownDirectories, node::DirNode, wire};
+use super::{DirOptions, device::Devices, known::KnownDirectories, live::LiveDirectories, node::DirNode, wire};
 
 /// What `statfs(2)` calls the filesystems that are nothing but memory.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -33,6 +33,7 @@ pub(super) struct Export {
     mount: Option<u64>,
     /// The backend's: what is known ends with it, and its nodes, which refer to this, with what is known.
     known_directories: Weak<KnownDirectories>,
+    live_directories: LiveDirectories,
     /// Was anything moved from one directory to another?
     moved: AtomicBool,
 }
@@ -68,6 +69,7 @@ impl Export {
             resolve,
             mount,
             known_directories,
+            live_directories: LiveDirectories::default(),
             moved: AtomicBool::new(false),
         });
         // The first device's numbers are never refused.
@@ -117,6 +119,11 @@ impl Export {
     /// The directories that were looked up lately, for as long as there is a backend.
     pub(super) fn known_directories(&self) -> Option<Arc<KnownDirectories>> {
         self.known_directories.upgrade()
+    }
+
+    /// The directories that are held open.
+    pub(super) fn live_directories(&self) -> &LiveDirectories {
+        &self.live_directories
     }
 
     /// Do the files of `device` lie in memory, so that nothing that is done with them waits for a disk or a network?

@@ -5,7 +5,7 @@
 //!   change attributes, that know extended ones, and that make new files.
 //! - `file` and `directory` are the two kinds of open file; `lock` has the locks of the first.
 //! - `locate` finds out where a file is that was renamed.
-//! - `known` spares a walk from opening the directories on its way again.
+//! - `known` spares a walk from opening the directories on its way again, `live` from holding them open once more.
 //! - `device` keeps the inode numbers of several filesystems apart, `flags` translates those of an open.
 //!
 //! # How it is contained
@@ -24,8 +24,8 @@
 //! - A directory that the *host* moves out of the export goes on being served to those who hold it or something below.
 //! - A mount point below the export has two inode numbers, as everywhere on Linux: a listing tells the one that is
 //!   mounted over, a lookup the one that is mounted.
-//! - A node keeps the directories above it open, and the backend a few dozen that were looked up lately, so the
-//!   process needs a limit of open files (`RLIMIT_NOFILE`) well above the number of fids.
+//! - A node keeps the directories above it open, each once for all nodes, and the backend a few dozen that were looked up
+//!   lately, so the process needs a limit of open files (`RLIMIT_NOFILE`) above the number of fids.
 
 mod change;
 mod device;
@@ -34,6 +34,7 @@ mod export;
 mod file;
 mod flags;
 mod known;
+mod live;
 mod locate;
 mod lock;
 mod make;

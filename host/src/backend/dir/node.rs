@@ -92,9 +92,11 @@ impl DirNode {
         Ok(node)
     }
 
-    /// Makes a node below this one.
+    /// A node below this one: for a directory that some node holds already, that one.
     pub(super) fn adopt(&self, descriptor: OwnedFd, stat: &Statx) -> Result<Arc<Self>, Errno> {
-        Self::new(&self.export, self.this.upgrade(), descriptor, stat)
+        let Some(this) = self.this.upgrade() else { return Err(Errno::EIO) }; // never: it is being used
+        let parent = Arc::clone(&this);
+        self.export.live_directories().share(&this, stat, || Self::new(&self.export, Some(parent), descriptor, stat))
     }
 
     /// Opens the entry `name` of this directory (`O_PATH`) and asks about it.
@@ -182,6 +184,15 @@ impl DirNode {
         is
     }
 
+    /// Takes leave of the directory above, at the end.
+    fn leave(&mut self) -> Option<Arc<Self>> {
+        let parent = self.parent.take()?;
+        if self.file_type == FileType::Directory {
+            self.export.live_directories().forget(&parent, self.device, self.inode);
+        }
+        Some(parent)
+    }
+
     /// The number of the directory above, or its own at the root.
     pub(super) fn parent_path(&self) -> u64 {
         self.parent.as_ref().map_or(self.qid.path, |parent| parent.qid.path)
@@ -197,9 +208,9 @@ impl AsFd for DirNode {
 impl Drop for DirNode {
     /// Lets go of the directories above one by one: a client can go so deep that recursion would exhaust the stack.
     fn drop(&mut self) {
-        let mut above = self.parent.take();
+        let mut above = self.leave();
         while let Some(node) = above {
-            above = Arc::into_inner(node).and_then(|mut node| node.parent.take());
+            above = Arc::into_inner(node).and_then(|mut node| node.leave());
         }
     }
 }
