@@ -1,41 +1,15 @@
-//! `wasi:filesystem/types.descriptor` and `wasi:filesystem/preopens`.
+//! `wasi:filesystem/types.descriptor`: an open file or directory as a program holds it.
 
 use std::sync::Arc;
 
-use ninering_wire::{QidType, mode};
 use tokio::sync::OnceCell;
-use wasmtime::component::{Resource, ResourceTableError};
-use wasmtime_wasi::{
-    filesystem::Descriptor as WasiDescriptor,
-    p2::{
-        DynInputStream, DynOutputStream, FsError, FsResult,
-        bindings::{
-            clocks::wall_clock::Datetime,
-            filesystem::{
-                preopens,
-                types::{
-                    self, Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntryStream, ErrorCode,
-                    Filesize, HostDescriptor, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
-                },
-            },
-        },
-    },
+use wasmtime_wasi::p2::{
+    FsResult,
+    bindings::filesystem::types::{DescriptorFlags, ErrorCode},
 };
 
-use super::{
-    MountsCtxView,
-    directory::{Begun, DirectoryStream},
-    error::{error_code, fs_error},
-    recent::{Moment, Recent},
-    stream::{FileInput, FileOutput},
-};
-use crate::mount::{self, AttributeChanges, Attributes, Handle, Mount, SetTime, Timestamp, Writer};
-
-/// What a program's new files and directories are allowed: as with the usual umask of 022.
-const FILE_MODE: u32 = 0o644;
-const DIRECTORY_MODE: u32 = 0o755;
-/// The most bytes that one call of `read` reads of a file in the cache.
-const LONGEST_READ: usize = 1 << 20;
+use super::{convert::open_how, directory::Begun, error::fs_error, recent::Recent};
+use crate::mount::{self, AttributeChanges, Handle, Mount, Writer};
 
 /// An open file or directory as a program holds it.
 pub(super) struct Descriptor {
@@ -59,6 +33,12 @@ struct Origin {
 #[derive(Clone)]
 pub(super) struct Shared(Arc<Descriptor>);
 
+impl Shared {
+    pub(super) fn new(descriptor: Descriptor) -> Self {
+        Self(Arc::new(descriptor))
+    }
+}
+
 impl Drop for Descriptor {
     fn drop(&mut self) {
         if self.flags.contains(DescriptorFlags::WRITE) {
@@ -79,19 +59,26 @@ impl std::ops::Deref for Shared {
 }
 
 impl Descriptor {
-    fn root(mount: &Mount) -> Self {
+    pub(super) fn root(mount: &Mount) -> Self {
         let mut flags = DescriptorFlags::READ;
         if !mount.options().read_only {
             flags |= DescriptorFlags::MUTATE_DIRECTORY;
         }
-        Self {
-            file: Writer::new(mount.root()),
-            flags,
-            origin: None,
-            appender: OnceCell::new(),
-            recent: Recent::default(),
-            begun: Begun::default(),
-        }
+        Self::new(Writer::new(mount.root()), flags, None)
+    }
+
+    /// What was opened by a path from `base`.
+    pub(super) fn opened(file: Arc<Writer>, flags: DescriptorFlags, base: &Self, path: String, follow: bool) -> Self {
+        Self::new(file, flags, Some(Origin { directory: Arc::clone(&base.file), path, follow }))
+    }
+
+    fn new(file: Arc<Writer>, flags: DescriptorFlags, origin: Option<Origin>) -> Self {
+        let (appender, recent, begun) = (OnceCell::new(), Recent::default(), Begun::default());
+        Self { file, flags, origin, appender, recent, begun }
+    }
+
+    pub(super) fn flags(&self) -> DescriptorFlags {
+        self.flags
     }
 
     pub(super) fn handle(&self) -> &Handle {
@@ -114,12 +101,12 @@ impl Descriptor {
         &self.file
     }
 
-    fn is_directory(&self) -> bool {
+    pub(super) fn is_directory(&self) -> bool {
         self.handle().is_directory()
     }
 
     /// The directory that paths are relative to.
-    fn directory(&self) -> FsResult<&Handle> {
+    pub(super) fn directory(&self) -> FsResult<&Handle> {
         if self.is_directory() { Ok(self.handle()) } else { Err(ErrorCode::NotDirectory.into()) }
     }
 
@@ -159,19 +146,19 @@ impl Descriptor {
     }
 
     /// The identity of the file: its qid, which for a root is yet to be asked for.
-    async fn identity(&self) -> mount::Result<u64> {
+    pub(super) async fn identity(&self) -> mount::Result<u64> {
         match self.origin {
             Some(_) => Ok(self.handle().qid().path),
             None => Ok(self.handle().identify_at(".", true).await?.path),
         }
     }
 
-    async fn set_attributes(&self, changes: AttributeChanges) -> FsResult<()> {
+    pub(super) async fn set_attributes(&self, changes: AttributeChanges) -> FsResult<()> {
         self.settle().await.map_err(fs_error)?;
         self.handle().set_attributes(changes).await.map_err(fs_error)
     }
 
-    async fn sync(&self, data_only: bool) -> FsResult<()> {
+    pub(super) async fn sync(&self, data_only: bool) -> FsResult<()> {
         if !self.is_directory() && !self.flags.intersects(DescriptorFlags::READ | DescriptorFlags::WRITE) {
             return Err(ErrorCode::BadDescriptor.into());
         }
@@ -184,437 +171,5 @@ impl Descriptor {
             }
         }
         self.handle().sync(data_only).await.map_err(fs_error)
-    }
-}
-
-fn metadata_hash(mount: &Mount, path: u64) -> MetadataHashValue {
-    MetadataHashValue { lower: path, upper: mount.identity() }
-}
-
-fn descriptor_type(file_mode: u32) -> DescriptorType {
-    match file_mode & mode::IFMT {
-        mode::IFREG => DescriptorType::RegularFile,
-        mode::IFDIR => DescriptorType::Directory,
-        mode::IFLNK => DescriptorType::SymbolicLink,
-        mode::IFBLK => DescriptorType::BlockDevice,
-        mode::IFCHR => DescriptorType::CharacterDevice,
-        mode::IFIFO => DescriptorType::Fifo,
-        mode::IFSOCK => DescriptorType::Socket,
-        _ => DescriptorType::Unknown,
-    }
-}
-
-/// The type that a directory entry's `DT_*` byte stands for.
-pub(super) fn entry_type(kind: u8) -> DescriptorType {
-    descriptor_type(u32::from(kind) << 12)
-}
-
-/// A time as WASI has it; `None` for those before 1970, which it cannot name.
-fn datetime(time: Timestamp) -> Option<Datetime> {
-    Some(Datetime { seconds: u64::try_from(time.seconds).ok()?, nanoseconds: time.nanoseconds })
-}
-
-fn descriptor_stat(attributes: &Attributes) -> DescriptorStat {
-    DescriptorStat {
-        type_: descriptor_type(attributes.mode),
-        link_count: attributes.nlink,
-        size: attributes.size,
-        data_access_timestamp: datetime(attributes.accessed),
-        data_modification_timestamp: datetime(attributes.modified),
-        status_change_timestamp: datetime(attributes.changed),
-    }
-}
-
-fn set_time(time: NewTimestamp) -> FsResult<SetTime> {
-    Ok(match time {
-        NewTimestamp::NoChange => SetTime::Keep,
-        NewTimestamp::Now => SetTime::Now,
-        NewTimestamp::Timestamp(Datetime { seconds, nanoseconds }) => {
-            let seconds = i64::try_from(seconds).map_err(|_| ErrorCode::Overflow)?;
-            if nanoseconds >= 1_000_000_000 {
-                return Err(ErrorCode::Invalid.into());
-            }
-            SetTime::To(Timestamp { seconds, nanoseconds })
-        }
-    })
-}
-
-/// The flags that are wanted.
-fn open_how<const N: usize>(flags: [(mount::OpenFlags, bool); N]) -> mount::OpenFlags {
-    flags.into_iter().filter(|(_, wanted)| *wanted).fold(mount::OpenFlags::empty(), |all, (flag, _)| all | flag)
-}
-
-/// No change at all, to be completed.
-fn changes() -> AttributeChanges {
-    AttributeChanges { mode: None, uid: None, gid: None, size: None, accessed: SetTime::Keep, modified: SetTime::Keep }
-}
-
-/// The handle table knows descriptors by wasmtime's type for them; what is in the table is ours.
-fn ours(descriptor: &Resource<WasiDescriptor>) -> Resource<Shared> {
-    Resource::new_borrow(descriptor.rep())
-}
-
-impl MountsCtxView<'_> {
-    fn descriptor(&self, descriptor: &Resource<WasiDescriptor>) -> Result<Shared, ResourceTableError> {
-        Ok(self.table.get(&ours(descriptor))?.clone())
-    }
-
-    fn push(&mut self, descriptor: Descriptor) -> Result<Resource<WasiDescriptor>, ResourceTableError> {
-        let resource = self.table.push(Shared(Arc::new(descriptor)))?;
-        Ok(Resource::new_own(resource.rep()))
-    }
-}
-
-impl preopens::Host for MountsCtxView<'_> {
-    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<WasiDescriptor>, String)>> {
-        self.mounts.iter().map(|(path, mount)| Ok((self.push(Descriptor::root(mount))?, path.to_owned()))).collect()
-    }
-}
-
-impl types::Host for MountsCtxView<'_> {
-    fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
-        error.downcast()
-    }
-
-    fn filesystem_error_code(&mut self, error: Resource<wasmtime::Error>) -> wasmtime::Result<Option<ErrorCode>> {
-        let error = self.table.get(&error)?;
-        Ok(error.downcast_ref::<mount::Error>().map(|error| error_code(error.errno())))
-    }
-}
-
-impl HostDescriptor for MountsCtxView<'_> {
-    fn read_via_stream(
-        &mut self,
-        descriptor: Resource<WasiDescriptor>,
-        offset: Filesize,
-    ) -> FsResult<Resource<DynInputStream>> {
-        let descriptor = self.descriptor(&descriptor)?;
-        descriptor.readable()?;
-        let stream: DynInputStream = Box::new(FileInput::new(descriptor, offset));
-        Ok(self.table.push(stream)?)
-    }
-
-    fn write_via_stream(
-        &mut self,
-        descriptor: Resource<WasiDescriptor>,
-        offset: Filesize,
-    ) -> FsResult<Resource<DynOutputStream>> {
-        let descriptor = self.descriptor(&descriptor)?;
-        descriptor.writable()?;
-        let stream: DynOutputStream = Box::new(FileOutput::at(descriptor, offset));
-        Ok(self.table.push(stream)?)
-    }
-
-    fn append_via_stream(&mut self, descriptor: Resource<WasiDescriptor>) -> FsResult<Resource<DynOutputStream>> {
-        let descriptor = self.descriptor(&descriptor)?;
-        descriptor.writable()?;
-        let stream: DynOutputStream = Box::new(FileOutput::at_end(descriptor));
-        Ok(self.table.push(stream)?)
-    }
-
-    async fn advise(
-        &mut self,
-        descriptor: Resource<WasiDescriptor>,
-        _offset: Filesize,
-        _length: Filesize,
-        _advice: Advice,
-    ) -> FsResult<()> {
-        // 9P has no way to pass advice on, and advice may be disregarded.
-        if self.descriptor(&descriptor)?.is_directory() { Err(ErrorCode::BadDescriptor.into()) } else { Ok(()) }
-    }
-
-    async fn sync_data(&mut self, descriptor: Resource<WasiDescriptor>) -> FsResult<()> {
-        self.descriptor(&descriptor)?.sync(true).await
-    }
-
-    async fn sync(&mut self, descriptor: Resource<WasiDescriptor>) -> FsResult<()> {
-        self.descriptor(&descriptor)?.sync(false).await
-    }
-
-    async fn get_flags(&mut self, descriptor: Resource<WasiDescriptor>) -> FsResult<DescriptorFlags> {
-        Ok(self.descriptor(&descriptor)?.flags)
-    }
-
-    async fn get_type(&mut self, descriptor: Resource<WasiDescriptor>) -> FsResult<DescriptorType> {
-        let descriptor = self.descriptor(&descriptor)?;
-        let kind = QidType(descriptor.handle().qid().kind);
-        if kind.is_dir() {
-            Ok(DescriptorType::Directory)
-        } else if kind.is_symlink() {
-            Ok(DescriptorType::SymbolicLink)
-        } else if descriptor.flags.intersects(DescriptorFlags::READ | DescriptorFlags::WRITE) {
-            // Servers don't open fifos, sockets and devices.
-            Ok(DescriptorType::RegularFile)
-        } else {
-            Ok(descriptor_type(descriptor.handle().stat().await.map_err(fs_error)?.mode))
-        }
-    }
-
-    async fn set_size(&mut self, descriptor: Resource<WasiDescriptor>, size: Filesize) -> FsResult<()> {
-        let descriptor = self.descriptor(&descriptor)?;
-        descriptor.writable()?;
-        descriptor.set_attributes(AttributeChanges { size: Some(size), ..changes() }).await
-    }
-
-    async fn set_times(
-        &mut self,
-        descriptor: Resource<WasiDescriptor>,
-        accessed: NewTimestamp,
-        modified: NewTimestamp,
-    ) -> FsResult<()> {
-        let descriptor = self.descriptor(&descriptor)?;
-        let (accessed, modified) = (set_time(accessed)?, set_time(modified)?);
-        descriptor.set_attributes(AttributeChanges { accessed, modified, ..changes() }).await
-    }
-
-    async fn read(
-        &mut self,
-        descriptor: Resource<WasiDescriptor>,
-        length: Filesize,
-        offset: Filesize,
-    ) -> FsResult<(Vec<u8>, bool)> {
-        let descriptor = self.descriptor(&descriptor)?;
-        descriptor.readable()?;
-        let wanted = usize::try_from(length).unwrap_or(usize::MAX);
-        if let Some(cached) = descriptor.writer().cached() {
-            let wanted = wanted.min(LONGEST_READ);
-            let mut read = Vec::new();
-            while read.len() < wanted {
-                let bytes = cached.read(offset.saturating_add(read.len() as u64), wanted - read.len()).await;
-                let bytes = bytes.map_err(fs_error)?;
-                if bytes.is_empty() {
-                    break;
-                }
-                read.extend_from_slice(&bytes);
-            }
-            descriptor.mount().count_copied(2 * read.len());
-            let end = read.len() < wanted;
-            return Ok((read, end));
-        }
-        descriptor.settle().await.map_err(fs_error)?;
-        let buffer = descriptor.mount().buffer(wanted).await.map_err(fs_error)?;
-        let space = buffer.len();
-        let buffer = descriptor.handle().read_at(offset, buffer).await.map_err(fs_error)?;
-        let end = buffer.len() < space;
-        // Once into the vector that this interface wants, once from there into the program's memory.
-        descriptor.mount().count_copied(2 * buffer.len());
-        Ok((buffer.into_bytes().into(), end))
-    }
-
-    async fn write(
-        &mut self,
-        descriptor: Resource<WasiDescriptor>,
-        bytes: Vec<u8>,
-        offset: Filesize,
-    ) -> FsResult<Filesize> {
-        let descriptor = self.descriptor(&descriptor)?;
-        descriptor.writable()?;
-        descriptor.writer().write(offset, &bytes).await.map_err(fs_error)?;
-        Ok(bytes.len() as Filesize)
-    }
-
-    async fn read_directory(
-        &mut self,
-        descriptor: Resource<WasiDescriptor>,
-    ) -> FsResult<Resource<DirectoryEntryStream>> {
-        let descriptor = self.descriptor(&descriptor)?;
-        descriptor.directory()?;
-        let stream = DirectoryStream::open(descriptor).await.map_err(fs_error)?;
-        let resource = self.table.push(stream)?;
-        Ok(Resource::new_own(resource.rep()))
-    }
-
-    async fn create_directory_at(&mut self, descriptor: Resource<WasiDescriptor>, path: String) -> FsResult<()> {
-        let descriptor = self.descriptor(&descriptor)?;
-        descriptor.directory()?.make_directory(&path, DIRECTORY_MODE).await.map(drop).map_err(fs_error)
-    }
-
-    async fn stat(&mut self, descriptor: Resource<WasiDescriptor>) -> FsResult<DescriptorStat> {
-        let descriptor = self.descriptor(&descriptor)?;
-        descriptor.settle().await.map_err(fs_error)?;
-        Ok(descriptor_stat(&descriptor.handle().stat().await.map_err(fs_error)?))
-    }
-
-    async fn stat_at(
-        &mut self,
-        descriptor: Resource<WasiDescriptor>,
-        flags: PathFlags,
-        path: String,
-    ) -> FsResult<DescriptorStat> {
-        let descriptor = self.descriptor(&descriptor)?;
-        let directory = descriptor.directory()?;
-        directory.mount().flush().await.map_err(fs_error)?;
-        let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
-        let attributes = directory.stat_at(&path, follow).await.map_err(fs_error)?;
-        descriptor.recent.note(&path, follow, attributes.qid.path, Moment::now(directory.mount()));
-        Ok(descriptor_stat(&attributes))
-    }
-
-    async fn set_times_at(
-        &mut self,
-        descriptor: Resource<WasiDescriptor>,
-        flags: PathFlags,
-        path: String,
-        accessed: NewTimestamp,
-        modified: NewTimestamp,
-    ) -> FsResult<()> {
-        let descriptor = self.descriptor(&descriptor)?;
-        let directory = descriptor.directory()?;
-        let (accessed, modified) = (set_time(accessed)?, set_time(modified)?);
-        directory.mount().flush().await.map_err(fs_error)?;
-        let changes = AttributeChanges { accessed, modified, ..changes() };
-        let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
-        directory.set_attributes_at(&path, follow, changes).await.map_err(fs_error)
-    }
-
-    async fn link_at(
-        &mut self,
-        descriptor: Resource<WasiDescriptor>,
-        flags: PathFlags,
-        old_path: String,
-        new_descriptor: Resource<WasiDescriptor>,
-        new_path: String,
-    ) -> FsResult<()> {
-        let old = self.descriptor(&descriptor)?;
-        let new = self.descriptor(&new_descriptor)?;
-        if flags.contains(PathFlags::SYMLINK_FOLLOW) {
-            // As wasmtime has it: a link is always made to what the path itself names.
-            return Err(ErrorCode::Invalid.into());
-        }
-        old.directory()?.link(&old_path, false, new.directory()?, &new_path).await.map_err(fs_error)
-    }
-
-    async fn open_at(
-        &mut self,
-        descriptor: Resource<WasiDescriptor>,
-        path_flags: PathFlags,
-        path: String,
-        open_flags: OpenFlags,
-        mut flags: DescriptorFlags,
-    ) -> FsResult<Resource<WasiDescriptor>> {
-        let base = self.descriptor(&descriptor)?;
-        let directory = base.directory()?;
-        let mount = directory.mount();
-        if mount.options().read_only {
-            let changing = DescriptorFlags::WRITE | DescriptorFlags::MUTATE_DIRECTORY;
-            if flags.contains(DescriptorFlags::WRITE) || open_flags.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE)
-            {
-                return Err(ErrorCode::ReadOnly.into());
-            }
-            flags &= !changing;
-        }
-        let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
-        let how = open_how([
-            (mount::OpenFlags::READ, flags.contains(DescriptorFlags::READ)),
-            (mount::OpenFlags::WRITE, flags.contains(DescriptorFlags::WRITE)),
-            (mount::OpenFlags::SYNC, flags.contains(DescriptorFlags::FILE_INTEGRITY_SYNC)),
-            (mount::OpenFlags::DATA_SYNC, flags.contains(DescriptorFlags::DATA_INTEGRITY_SYNC)),
-            (mount::OpenFlags::CREATE, open_flags.contains(OpenFlags::CREATE)),
-            (mount::OpenFlags::EXCLUSIVE, open_flags.contains(OpenFlags::EXCLUSIVE)),
-            (mount::OpenFlags::DIRECTORY, open_flags.contains(OpenFlags::DIRECTORY)),
-            (mount::OpenFlags::TRUNCATE, open_flags.contains(OpenFlags::TRUNCATE)),
-            (mount::OpenFlags::FOLLOW, follow),
-        ]);
-        if open_flags.contains(OpenFlags::TRUNCATE) {
-            mount.flush().await.map_err(fs_error)?;
-        }
-        let file = Writer::open_at(directory, &path, how, FILE_MODE).await.map_err(fs_error)?;
-        if file.handle().is_directory() && !mount.options().read_only {
-            flags |= base.flags & DescriptorFlags::MUTATE_DIRECTORY;
-        }
-        let origin = Some(Origin { directory: Arc::clone(&base.file), path, follow });
-        let descriptor = Descriptor {
-            file,
-            flags,
-            origin,
-            appender: OnceCell::new(),
-            recent: Recent::default(),
-            begun: Begun::default(),
-        };
-        Ok(self.push(descriptor)?)
-    }
-
-    async fn readlink_at(&mut self, descriptor: Resource<WasiDescriptor>, path: String) -> FsResult<String> {
-        let descriptor = self.descriptor(&descriptor)?;
-        let target = descriptor.directory()?.read_link(&path).await.map_err(fs_error)?;
-        if target.starts_with(b"/") {
-            // The interface says so: a program is not to learn of absolute paths.
-            return Err(ErrorCode::NotPermitted.into());
-        }
-        String::from_utf8(target).map_err(|_| ErrorCode::IllegalByteSequence.into())
-    }
-
-    async fn remove_directory_at(&mut self, descriptor: Resource<WasiDescriptor>, path: String) -> FsResult<()> {
-        let descriptor = self.descriptor(&descriptor)?;
-        descriptor.directory()?.remove_directory(&path).await.map_err(fs_error)
-    }
-
-    async fn rename_at(
-        &mut self,
-        descriptor: Resource<WasiDescriptor>,
-        old_path: String,
-        new_descriptor: Resource<WasiDescriptor>,
-        new_path: String,
-    ) -> FsResult<()> {
-        let old = self.descriptor(&descriptor)?;
-        let new = self.descriptor(&new_descriptor)?;
-        old.directory()?.rename(&old_path, new.directory()?, &new_path).await.map_err(fs_error)
-    }
-
-    async fn symlink_at(&mut self, descriptor: Resource<WasiDescriptor>, target: String, path: String) -> FsResult<()> {
-        let descriptor = self.descriptor(&descriptor)?;
-        if target.starts_with('/') {
-            // The interface says so.
-            return Err(ErrorCode::NotPermitted.into());
-        }
-        descriptor.directory()?.symlink(&path, &target).await.map(drop).map_err(fs_error)
-    }
-
-    async fn unlink_file_at(&mut self, descriptor: Resource<WasiDescriptor>, path: String) -> FsResult<()> {
-        let descriptor = self.descriptor(&descriptor)?;
-        descriptor.directory()?.unlink(&path).await.map_err(fs_error)
-    }
-
-    async fn is_same_object(
-        &mut self,
-        one: Resource<WasiDescriptor>,
-        other: Resource<WasiDescriptor>,
-    ) -> wasmtime::Result<bool> {
-        let (one, other) = (self.descriptor(&one)?, self.descriptor(&other)?);
-        if one.mount().identity() != other.mount().identity() {
-            return Ok(false);
-        }
-        match (one.identity().await, other.identity().await) {
-            (Ok(one), Ok(other)) => Ok(one == other),
-            // A mount that is broken cannot tell; the interface has no error for it.
-            _ => Ok(false),
-        }
-    }
-
-    async fn metadata_hash(&mut self, descriptor: Resource<WasiDescriptor>) -> FsResult<MetadataHashValue> {
-        let descriptor = self.descriptor(&descriptor)?;
-        let path = descriptor.identity().await.map_err(fs_error)?;
-        Ok(metadata_hash(descriptor.mount(), path))
-    }
-
-    async fn metadata_hash_at(
-        &mut self,
-        descriptor: Resource<WasiDescriptor>,
-        flags: PathFlags,
-        path: String,
-    ) -> FsResult<MetadataHashValue> {
-        let descriptor = self.descriptor(&descriptor)?;
-        let directory = descriptor.directory()?;
-        let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
-        let identity = match descriptor.recent.identity(directory.mount(), &path, follow) {
-            Some(identity) => identity,
-            None => directory.identify_at(&path, follow).await.map_err(fs_error)?.path,
-        };
-        Ok(metadata_hash(directory.mount(), identity))
-    }
-
-    fn drop(&mut self, descriptor: Resource<WasiDescriptor>) -> wasmtime::Result<()> {
-        self.table.delete(Resource::<Shared>::new_own(descriptor.rep()))?;
-        Ok(())
     }
 }

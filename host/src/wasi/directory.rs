@@ -9,12 +9,7 @@ use wasmtime_wasi::p2::{
     bindings::filesystem::types::{self, DirectoryEntryStream, ErrorCode, HostDirectoryEntryStream},
 };
 
-use super::{
-    MountsCtxView,
-    descriptor::{Shared, entry_type},
-    error::fs_error,
-    recent::Moment,
-};
+use super::{MountsCtxView, convert::entry_type, descriptor::Shared, error::fs_error, recent::Moment};
 use crate::mount::{self, DirectoryEntry, Handle, OpenFlags};
 
 /// A directory being read by a program.

@@ -4,9 +4,11 @@
 //! [`add_to_linker`] in place of `wasmtime_wasi::p2::add_to_linker_async`: programs then see the mounts, and no
 //! directory of the host. Everything else of WASI stays wasmtime's.
 
+mod convert;
 mod descriptor;
 mod directory;
 mod error;
+mod filesystem;
 mod recent;
 mod stream;
 mod transfer;
