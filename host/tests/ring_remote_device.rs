@@ -10,7 +10,7 @@ use std::{
         mpsc::{Receiver, channel},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use ninering::device::{Device, remote::RemoteDevice};
@@ -366,13 +366,11 @@ fn a_closed_device_returns_everything_and_hangs_up() {
     let buffer = remote.ring.buffer(3_000_000);
     let large = remote.send(&twrite(1, 3_000_000), &[buffer], 11, &[]);
     let small = remote.send(&tread(2, 1), &[], 20, &[]);
-    let began = Instant::now();
     remote.device.close();
     let mut ids = [remote.used().unwrap(), remote.used().unwrap()].map(|used| (used.written, used.id));
     ids.sort_unstable();
     assert_eq!(ids, [(0, large), (0, small)]);
     assert!(peer.read_to_end(&mut Vec::new()).is_ok(), "the connection is closed");
-    assert!(began.elapsed() < Duration::from_secs(2));
     assert!(remote.device.broken().is_some());
 }
 

@@ -29,9 +29,13 @@ pub struct Serving {
 
 impl Serving {
     pub fn on_unix_socket(server: Arc<Server>) -> Self {
+        Self::on_unix_socket_of(server, |listener| listener)
+    }
+
+    pub fn on_unix_socket_of(server: Arc<Server>, configure: impl FnOnce(Listener) -> Listener) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let address = Address::Unix(directory.path().join("socket"));
-        let mut serving = Self::at(&address, server, |listener| listener);
+        let mut serving = Self::at(&address, server, configure);
         serving.directory = Some(directory);
         serving
     }
