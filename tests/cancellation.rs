@@ -264,7 +264,7 @@ async fn a_server_that_cannot_flush_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_answers_neither_breaks_the_mount_in_time() {
     let mut server = Scripted::new(false, false, &Forbidden::default());
-    let mount = server.mount(MountOptions { timeout: Duration::from_millis(300), ..options() }).await;
+    let mount = server.mount(MountOptions { timeout: Duration::from_secs(2), ..options() }).await;
     let file = mount.root().open_at("file", OpenFlags::READ, 0).await.expect("a file");
     let buffer = mount.buffer(4096).await.expect("a buffer");
     begin_and_drop(&mut server, file.read_at(0, buffer)).await;

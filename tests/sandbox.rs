@@ -302,7 +302,7 @@ async fn a_broken_mount_begins_anew() {
 async fn an_operation_that_is_given_up_does_not_give_its_buffer_away() {
     let address = lying_server(move |tag, message| {
         honest(tag, message).unwrap_or_else(|| {
-            thread::sleep(Duration::from_millis(200));
+            thread::sleep(Duration::from_secs(1));
             let mut bytes = reply(tag, Rmessage::Rread { count: 4 });
             bytes.extend(b"late");
             bytes
@@ -316,7 +316,7 @@ async fn an_operation_that_is_given_up_does_not_give_its_buffer_away() {
     // The reply comes into memory that nobody else has been given meanwhile.
     let mut other = mount.buffer(4096).await.expect("a buffer");
     other.write(0, &[7; 4096]);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let mut seen = [0; 4096];
     other.read(0, &mut seen);
     assert!(seen.iter().all(|&byte| byte == 7));

@@ -27,7 +27,7 @@ use ninering_wire::{
 };
 
 /// A time that passes in a test, and the least that ends it.
-const SHORT: Duration = Duration::from_millis(200);
+const SHORT: Duration = Duration::from_secs(1);
 
 fn server(backend: impl Backend) -> Arc<Server> {
     Server::new(Arc::new(backend), ServerOptions::default())
