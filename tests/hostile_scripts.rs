@@ -150,7 +150,10 @@ struct Hostile {
 impl Hostile {
     async fn buffer(&mut self) -> Option<Buffer> {
         let length = [1, 100, 4096, 5000, 20_000][self.random.below(5) as usize];
-        soon(self.mount.buffer(length)).await?.ok()
+        let buffer = soon(self.mount.buffer(length)).await?.ok()?;
+        // It may have been a canary's.
+        buffer.write(0, &vec![b'w'; buffer.len()]);
+        Some(buffer)
     }
 
     /// A buffer that an operation is done with is nobody's business any more.

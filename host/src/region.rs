@@ -186,6 +186,21 @@ impl Region {
         Ok(())
     }
 
+    /// Fills an extent with zeros.
+    ///
+    /// # Errors
+    /// [`RegionError::OutOfRange`].
+    pub fn clear(&self, extent: Extent) -> Result<(), RegionError> {
+        const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+        let mut rest = self.slice(extent)?;
+        while rest.len() > 0 {
+            let cleared = rest.len().min(ZEROS.len());
+            rest.copy_from(&ZEROS[..cleared]);
+            rest = rest.offset(cleared).map_err(|_| RegionError::OutOfRange(extent))?;
+        }
+        Ok(())
+    }
+
     /// Gives the physical memory of all free pages back to the system; they read as zero then. Tells how many bytes
     /// were covered, whether or not they took up memory.
     ///

@@ -90,6 +90,20 @@ fn only_a_whole_allocation_of_its_own_can_be_released() {
 }
 
 #[test]
+fn a_component_does_not_see_what_others_left_in_its_memory() {
+    let (region, mut leases) = leases();
+    // Whoever is given memory now is given that which was given back last.
+    let before = region.allocate(10_000).expect("room");
+    region.write(before.offset, &[7; 10_000]).expect("in range");
+    region.free(before);
+    let own = leases.allocate(10_000).expect("room");
+    assert_eq!(own, before);
+    let mut bytes = vec![1; 10_000];
+    region.read(own, &mut bytes).expect("in range");
+    assert!(bytes.iter().all(|&byte| byte == 0));
+}
+
+#[test]
 fn allocations_are_bounded_in_whole_pages() {
     let (region, mut leases) = leases();
     assert_eq!(leases.allocate(0), Err(MemoryError::OutOfRange));

@@ -121,8 +121,8 @@ impl Leases {
         }
     }
 
-    /// Takes `len` bytes of the region for the component itself. They count as whole pages, and are zero or hold
-    /// what the region's last user left there.
+    /// Takes `len` bytes of the region for the component itself. They count as whole pages, and are zero: what was there
+    /// before is not the component's to see.
     ///
     /// # Errors
     /// [`MemoryError::OutOfRange`] for 0 bytes, [`MemoryError::NoSpace`].
@@ -135,6 +135,7 @@ impl Leases {
             return Err(MemoryError::NoSpace);
         }
         let allocation = self.region.allocate(len).ok_or(MemoryError::NoSpace)?;
+        self.region.clear(allocation).map_err(|_| MemoryError::OutOfRange)?;
         self.allocated += taken;
         self.leases.insert(allocation.offset, Lease::filled(len, Kind::Own));
         Ok(allocation)
