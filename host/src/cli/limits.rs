@@ -23,7 +23,7 @@ pub(super) struct LimitArguments {
     #[arg(long, value_name = "COUNT", value_parser = count)]
     max_fids: Option<usize>,
     /// Fids of one connection; one more is refused with EMFILE.
-    #[arg(long, value_name = "COUNT", default_value = "65536", value_parser = count)]
+    #[arg(long, value_name = "COUNT", default_value = "262144", value_parser = count)]
     max_fids_per_connection: usize,
     /// Requests under way at a time; as many threads answer them.
     #[arg(long, value_name = "COUNT", default_value = "512", value_parser = count)]

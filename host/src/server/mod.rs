@@ -90,7 +90,7 @@ impl Default for ServerOptions {
         Self {
             max_msize: (1 << 20) + 4096,
             read_only: false,
-            max_fids: 1 << 16,
+            max_fids: 1 << 18,
             max_fids_in_all: 1 << 20,
             dialects: Dialects::ALL,
             observers: Observers::default(),
