@@ -193,7 +193,7 @@ impl Region {
     pub fn clear(&self, extent: Extent) -> Result<(), RegionError> {
         const ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
         let mut rest = self.slice(extent)?;
-        while rest.len() > 0 {
+        while !rest.is_empty() {
             let cleared = rest.len().min(ZEROS.len());
             rest.copy_from(&ZEROS[..cleared]);
             rest = rest.offset(cleared).map_err(|_| RegionError::OutOfRange(extent))?;

@@ -15,7 +15,7 @@ use crate::{answer::Answer, script::Mode, server::Server};
 /// The most bytes of header, as the host has it.
 const MAX_HEADER: u32 = 8192;
 /// A client that sends more requests than this in one session does not come to an end.
-const MOST_REQUESTS: u32 = 30_000;
+const MOST_REQUESTS: u32 = 1 << 20;
 
 /// `Tflush` and the answer to it.
 const TFLUSH: u8 = 108;

@@ -137,7 +137,8 @@ impl<R: Ring> Vfs<R> {
         }
         let message = Tmessage::Tlopen { fid: fid.number(), flags: flags.for_open() };
         if flags.wants_attributes() {
-            let (opened, attributes) = both(self.session.open(message), self.session.getattr(fid.number())).await;
+            let asking = both(self.session.open(message), self.session.getattr(fid.number()));
+            let (opened, attributes) = Box::pin(asking).await;
             let (qid, iounit) = opened?;
             return Ok(self.opened_file(fid, qid, iounit, flags).with_attributes(attributes.ok()));
         }

@@ -72,14 +72,15 @@ impl<R: Ring> Walker<R> {
             return Ok((Visit::Unfinished, None));
         };
         let open = |fid| Tmessage::Tlopen { fid, flags };
-        let opening = self.session.visit(leg.from, names, true, open, opened);
-        if !wants_attributes || !self.session.knows_visits() {
-            let visited = opening.await;
-            return Ok((self.arrive_opened(leg, visited, follow).await?, None));
-        }
-        let asking = self.session.visit(leg.from, names, false, getattr, attributes);
-        let (visited, asked) = both(opening, asking).await;
-        let found = asked.ok().and_then(|asked| asked.done).and_then(Result::ok);
+        let (visited, found) = if wants_attributes && self.session.knows_visits() {
+            let opening = self.session.visit(leg.from, names, true, open, opened);
+            let asking = self.session.visit(leg.from, names, false, getattr, attributes);
+            // In a box, for what is opened without that is the most, and need not make room for it.
+            let (visited, asked) = Box::pin(both(opening, asking)).await;
+            (visited, asked.ok().and_then(|asked| asked.done).and_then(Result::ok))
+        } else {
+            (self.session.visit(leg.from, names, true, open, opened).await, None)
+        };
         Ok((self.arrive_opened(leg, visited, follow).await?, found))
     }
 
