@@ -151,18 +151,13 @@ pub(super) fn serve(arguments: Arguments) -> anyhow::Result<ExitCode> {
     outcome
 }
 
-/// Lets this process have as many descriptors as it may, or as it can need where it may have any number: each fid of a
-/// directory has one or two. (The usual limit is low for the sake of programs that use `select`.)
+/// Lets this process have as many descriptors as it may: each fid of a directory has one or two. (The usual limit is low for
+/// the sake of programs that use `select`.)
 ///
 /// Returns how many that are.
 fn raise_descriptor_limit() -> usize {
-    /// The kernel's own limit is this where nobody has changed it (`fs.nr_open`).
-    const MOST: u64 = 1 << 20;
     let limit = getrlimit(Resource::Nofile);
-    // Who may (CAP_SYS_RESOURCE) has more than it was started with.
-    let is_raised = limit.maximum.is_some_and(|maximum| maximum < MOST)
-        && setrlimit(Resource::Nofile, Rlimit { current: Some(MOST), maximum: Some(MOST) }).is_ok();
-    if !is_raised && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(%error, "cannot raise the limit of open descriptors");
     }
     let unlimited = usize::MAX;
