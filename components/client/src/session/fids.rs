@@ -28,11 +28,12 @@ impl<R: Ring> Session<R> {
     /// Gives a fid back without waiting. What was opened by it should be closed soon; others can wait a little, to
     /// be sent along with something else.
     fn clunk(&self, fid: u32, soon: bool) {
-        if self.recovers() && self.with_ledger(|ledger| ledger.forget(fid)) == Some(true) {
+        if self.with_ledger(|ledger| ledger.is_stale(fid)) == Some(true) {
             return self.free_fid(fid);
         }
         match self.add(&Tmessage::Tclunk { fid }, Cleanup::Free(fid), None, NOBODY) {
             Ok(index) => {
+                self.with_ledger(|ledger| ledger.forget(fid));
                 let mut state = self.state.borrow_mut();
                 if let Some(slot) = state.slots.get_mut(usize::from(index)) {
                     slot.state = SlotState::Abandoned;
@@ -42,6 +43,7 @@ impl<R: Ring> Session<R> {
                     self.to_kick.set(true);
                 }
             }
+            // Until it is sent the fid is remembered: at another connection it may be made again, or not.
             Err(Refusal::Full) => self.state.borrow_mut().to_clunk.push(fid),
             // The session is broken: nothing needs clunking.
             Err(_) => self.free_fid(fid),

@@ -143,11 +143,16 @@ impl Ledger {
         self.roots.clone()
     }
 
-    /// The fid is not in use any more. Tells whether the server did not know it.
-    pub(super) fn forget(&mut self, fid: u32) -> bool {
-        let Some(record) = self.fids.remove(&fid) else { return false };
-        self.locks.forget(record.qid.path, fid);
-        record.stale
+    /// Does the server not know the fid?
+    pub(super) fn is_stale(&self, fid: u32) -> bool {
+        self.get(fid).is_some_and(|record| record.stale)
+    }
+
+    /// The fid is not in use any more.
+    pub(super) fn forget(&mut self, fid: u32) {
+        if let Some(record) = self.fids.remove(&fid) {
+            self.locks.forget(record.qid.path, fid);
+        }
     }
 
     /// The locks that are to be taken again for a fid; `None` where not all of them are known.
@@ -271,7 +276,7 @@ impl Ledger {
                 }
                 self.open(*fid, *flags, *qid);
             }
-            (&Tmessage::Tclunk { fid }, Rmessage::Rclunk {}) => drop(self.forget(fid)),
+            (&Tmessage::Tclunk { fid }, Rmessage::Rclunk {}) => self.forget(fid),
             (&Tmessage::Tremove { fid }, Rmessage::Rremove {}) => {
                 if let Some(place) = self.get(fid).map(|record| record.place.clone()) {
                     self.remove(&place);
