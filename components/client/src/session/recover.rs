@@ -110,7 +110,9 @@ impl<R: Ring> Session<R> {
             }
             // The server that knew these is gone.
             while let Some(fid) = state.to_clunk.pop() {
-                state.ledger.as_deref_mut().map(|ledger| ledger.forget(fid));
+                if let Some(ledger) = state.ledger.as_deref_mut() {
+                    ledger.forget(fid);
+                }
                 state.fids.free(fid);
             }
         }
