@@ -5,7 +5,7 @@
 //! [`Session::reconnect`] has made all fids [again](super::restore). Then each operation sends again what was not answered, or
 //! [settles](super::settle) what came of it.
 
-use std::{cell::Cell, future::Future, rc::Rc};
+use std::{cell::Cell, future::Future, mem, rc::Rc};
 
 use ninering_wire::{Errno, NOFID, Qid, Str};
 
@@ -108,14 +108,10 @@ impl<R: Ring> Session<R> {
                 let reason = "the device has kept requests of a lost connection";
                 return Err(Error::Broken(state.broken.get_or_insert_with(|| reason.into()).clone()));
             }
-            // The server that knew these is gone.
-            while let Some(fid) = state.to_clunk.pop() {
-                if let Some(ledger) = state.ledger.as_deref_mut() {
-                    ledger.forget(fid);
-                }
-                state.fids.free(fid);
-            }
         }
+        // The server that knew these is gone.
+        let waiting = mem::take(&mut self.state.borrow_mut().to_clunk);
+        waiting.into_iter().rev().for_each(|fid| self.free_fid(fid));
         self.while_restoring(async {
             self.version(self.msize()).await?;
             let roots = self.with_ledger(Ledger::roots).unwrap_or_default();

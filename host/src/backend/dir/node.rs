@@ -95,8 +95,8 @@ impl DirNode {
     /// A node below this one: for a directory that some node holds already, that one.
     pub(super) fn adopt(&self, descriptor: OwnedFd, stat: &Statx) -> Result<Arc<Self>, Errno> {
         let Some(this) = self.this.upgrade() else { return Err(Errno::EIO) }; // never: it is being used
-        let parent = Arc::clone(&this);
-        self.export.live_directories().share(&this, stat, || Self::new(&self.export, Some(parent), descriptor, stat))
+        let new = || Self::new(&self.export, Some(Arc::clone(&this)), descriptor, stat);
+        self.export.live_directories().share(&this, stat, new)
     }
 
     /// Opens the entry `name` of this directory (`O_PATH`) and asks about it.
