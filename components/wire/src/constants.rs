@@ -2,7 +2,8 @@
 
 /// The dialect's name in `Tversion` and `Rversion`.
 pub const VERSION_9P2000L: &[u8] = b"9P2000.L";
-/// 9P2000.L and [`Tvisit`](crate::Tmessage::Tvisit).
+/// 9P2000.L and [`Tvisit`](crate::Tmessage::Tvisit). A `Tlcreate` without `EXCL` opens the file that is there, if one is;
+/// a link is not followed, but `ELOOP`, and a directory `EISDIR`.
 pub const VERSION_NINERING: &[u8] = b"9P2000.L.ninering";
 /// The name of Unix's dialect, with [messages of its own](crate::legacy).
 pub const VERSION_9P2000U: &[u8] = b"9P2000.u";

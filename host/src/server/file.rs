@@ -34,7 +34,8 @@ impl Session {
         request.answer(&Rmessage::Rlopen { qid: fid.node.qid(), iounit: 0 })
     }
 
-    /// `Tlcreate`: the fid of the directory becomes that of the open file.
+    /// `Tlcreate`: the fid of the directory becomes that of the open file, a new one or, without `EXCL`, the one that is
+    /// there.
     pub(super) fn lcreate(
         &self,
         request: &Request,
@@ -50,6 +51,9 @@ impl Session {
         let qid = fid.while_unopened(|| {
             let (node, file) = fid.node.create(name, flags, mode & mode::PERMISSIONS, fid.attach.group(gid))?;
             let qid = node.qid();
+            if qid.kind.is_dir() {
+                return Err(Errno::EISDIR);
+            }
             let place = Place { directory: Arc::clone(&fid.node), name: SmallVec::from_slice(&name) };
             self.fids.replace(
                 number,

@@ -4,7 +4,7 @@
 //! that make, move and remove names: what was done already then fails, and how it fails, and what is there now, says
 //! that it was. What cannot be told from what another client may have done is [`Error::InDoubt`].
 
-use ninering_wire::{Attributes, Errno, Inner, NOFID, NOTAG, Names, Qid, Qids, Rmessage, Str, Tmessage, mode};
+use ninering_wire::{Attributes, Errno, Inner, NOFID, NOTAG, Names, Qid, Qids, Rmessage, Str, Tmessage, lopen, mode};
 
 use super::{
     Session,
@@ -139,7 +139,7 @@ impl<R: Ring> Session<R> {
         let keeps = newfid != NOFID;
         let fid = if keeps { newfid } else { self.allocate_fid()? };
         let _held = Held { session: self, cleanup: if keeps { Cleanup::Nothing } else { Cleanup::Free(fid) } };
-        let message = with_fid(message.decode().map_err(|_| Errno::EIO)?, fid)?;
+        let mut message = with_fid(message.decode().map_err(|_| Errno::EIO)?, fid)?;
         let walk = Tmessage::Twalk { fid: from, newfid: fid, names };
         let qids = self.request(walk, Cleanup::Nothing, no_payload, |reply| match reply {
             Rmessage::Rwalk { qids } => Some(qids),
@@ -150,6 +150,12 @@ impl<R: Ring> Session<R> {
             // Some servers have made the fid after all, and others say that they have not.
             self.clunk_temporary(fid).await?;
             return Ok(Steps { qids, reply: Vec::new() });
+        }
+        if let Tmessage::Tlcreate { flags, .. } = &mut message
+            && !self.knows_visits()
+        {
+            // This server may follow a link.
+            *flags |= lopen::EXCL;
         }
         let encode = |reply: Rmessage<'_>| {
             let mut bytes = vec![0; 8192]; // a link's target at the longest

@@ -85,8 +85,10 @@ impl<R: Ring> Vfs<R> {
                 Last::Dot | Last::Parent => Err(if flags.exclusive { Errno::EEXIST } else { Errno::EISDIR }.into()),
             };
         }
-        // Who truncates mostly makes a new file, and then it is one flight instead of two.
-        if flags.truncate && self.session.can_visit() {
+        // Where one message makes a file or opens the one that is there, that is tried first. Where it only makes it, it is
+        // for who truncates, who mostly makes a new file: one flight instead of two.
+        let opens = self.session.knows_visits() && flags.write && !flags.wants_attributes();
+        if opens || flags.truncate && self.session.can_visit() {
             let mut walker = Walker::new(&self.session, base.clone(), path.clone())?;
             if let Last::Name { name, slash: false } = walker.take_last() {
                 match self.create(walker, name, flags, mode).await {
@@ -146,26 +148,39 @@ impl<R: Ring> Vfs<R> {
         Ok(self.opened_file(fid, qid, iounit, flags))
     }
 
-    /// Makes a file that is not there, in the directory to which the walker leads.
+    /// Makes a file in the directory to which the walker leads. What is there is opened, if that was not asked to be new
+    /// and the server knows `Tvisit`. Of others a new file is asked always, for some follow a link.
     async fn create(&self, mut walker: Walker<R>, name: Name, flags: OpenFlags, mode: u32) -> Result<Value, Error> {
-        let flags_of_create = flags.for_open() | lopen::CREATE | lopen::EXCL;
-        let gid = self.gid.get();
-        fn message<'w, R: Ring>(
-            walker: &'w Walker<R>,
-            fid: u32,
-            (name, flags, mode, gid): (Name, u32, u32, u32),
-        ) -> Tmessage<'w> {
-            Tmessage::Tlcreate { fid, name: walker.name(name), flags, mode, gid }
+        let how = (name, mode & mode::PERMISSIONS, flags);
+        let created = match walker.visit_create(|walker, fid| self.lcreate(walker, fid, how)).await {
+            Ok(Visit::Done(created)) => Ok(created),
+            Ok(_) => {
+                walker.run_to_parent().await?;
+                // `Tlcreate` turns the directory's fid into the file's.
+                let fid = walker.own_fid().await?;
+                let message = self.lcreate(&walker, fid.number(), how);
+                self.session.open(message).await.map(|(qid, iounit)| (fid, qid, iounit))
+            }
+            Err(error) => Err(error),
+        };
+        match created {
+            Ok((fid, qid, iounit)) => Ok(self.opened_file(fid, qid, iounit, flags)),
+            // What a link leads to is for the walk to find.
+            Err(Error::Errno(Errno::ELOOP)) if !flags.exclusive => Err(Errno::EEXIST.into()),
+            Err(error) => Err(error),
         }
-        let how = (name, flags_of_create, mode & mode::PERMISSIONS, gid);
-        if let Visit::Done((fid, qid, iounit)) = walker.visit_create(|walker, fid| message(walker, fid, how)).await? {
-            return Ok(self.opened_file(fid, qid, iounit, flags));
-        }
-        walker.run_to_parent().await?;
-        // `Tlcreate` turns the directory's fid into the file's.
-        let fid = walker.own_fid().await?;
-        let (qid, iounit) = self.session.open(message(&walker, fid.number(), how)).await?;
-        Ok(self.opened_file(fid, qid, iounit, flags))
+    }
+
+    fn lcreate<'w>(
+        &self,
+        walker: &'w Walker<R>,
+        fid: u32,
+        (name, mode, flags): (Name, u32, OpenFlags),
+    ) -> Tmessage<'w> {
+        // Not before this is sent: the server may be another one by then.
+        let exclusive = flags.exclusive || !self.session.knows_visits();
+        let flags = flags.for_open() | lopen::CREATE | if exclusive { lopen::EXCL } else { 0 };
+        Tmessage::Tlcreate { fid, name: walker.name(name), flags, mode, gid: self.gid.get() }
     }
 
     fn opened_file(&self, fid: Fid<R>, qid: Qid, iounit: u32, flags: OpenFlags) -> Value {

@@ -356,12 +356,28 @@ impl Server {
                 Rmessage::Rlopen { qid: self.qid(at.inode), iounit: self.iounit }
             }
             Tmessage::Tlcreate { fid, name, flags, mode, gid } => {
-                if flags & lopen::EXCL == 0 {
+                let is_exclusive = flags & lopen::EXCL != 0;
+                if !is_exclusive && !self.knows_visits {
                     return Err(self.note("a create that may open what is there, or worse, what a link leads to"));
                 }
                 let at = self.fid(fid)?;
-                let inode = self.make(at.inode, &name, Content::File(Vec::new()), mode)?;
-                self.file_mut(inode)?.gid = gid;
+                let inode = match self.make(at.inode, &name, Content::File(Vec::new()), mode) {
+                    Err(Errno::EEXIST) if !is_exclusive => {
+                        let inode = self.child(at.inode, &name)?;
+                        match &mut self.file_mut(inode)?.content {
+                            Content::File(bytes) if flags & lopen::TRUNC != 0 => bytes.clear(),
+                            Content::File(_) => {}
+                            Content::Directory(_) => return Err(Errno::EISDIR),
+                            Content::Link(_) => return Err(Errno::ELOOP),
+                        }
+                        inode
+                    }
+                    made => {
+                        let inode = made?;
+                        self.file_mut(inode)?.gid = gid;
+                        inode
+                    }
+                };
                 self.fids.insert(fid, Fid { inode, open: Some(flags) });
                 Rmessage::Rlcreate { qid: self.qid(inode), iounit: self.iounit }
             }

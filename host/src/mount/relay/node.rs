@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use ninering_wire::{AT_REMOVEDIR, Attributes, Errno, Name, Qid, SetAttributes, Statfs, xattr};
+use ninering_wire::{AT_REMOVEDIR, Attributes, Errno, Name, Qid, SetAttributes, Statfs, lopen, xattr};
 
 use super::{
     super::component::client::{
@@ -18,6 +18,9 @@ use super::{
     file::RelayFile,
 };
 use crate::backend::{Node, NodeRef, OpenRef, XattrName};
+
+/// How often to try again when others make and remove the same name all the time.
+const CREATE_ATTEMPTS: u32 = 16;
 
 /// A remote file.
 #[derive(Clone)]
@@ -70,6 +73,24 @@ impl RelayNode {
             _ => Err(Errno::EIO),
         }
     }
+
+    /// Makes a file that is not there, and opens it.
+    fn create_new(&self, name: Name<'_>, flags: u32, mode: u32, gid: u32) -> Result<(NodeRef, OpenRef), Errno> {
+        let opened = self.fid.duplicate()?;
+        let message = TMessage::Lcreate(TLcreate { fid: opened.number(), name: name.to_vec(), flags, mode, gid });
+        let RMessage::Opened((qid, iounit)) = opened.call(message)? else { return Err(Errno::EIO) };
+        let qid = qid_of(qid);
+        let opened = Arc::new(opened);
+        // The fid of the file is the one that is open. Another is walked to for what comes next, as Linux's client does it;
+        // by the time, the name may lead elsewhere.
+        let fid = match self.fid.walk(&name) {
+            Ok((fid, found)) if found.path == qid.path => Arc::new(fid),
+            _ => Arc::clone(&opened),
+        };
+        let node = Self { fid, qid, filesystem: Arc::clone(&self.filesystem) };
+        let file = RelayFile::shared(opened, iounit, &node);
+        Ok((Arc::new(node), file))
+    }
 }
 
 impl Node for RelayNode {
@@ -110,20 +131,27 @@ impl Node for RelayNode {
     }
 
     fn create(&self, name: Name<'_>, flags: u32, mode: u32, gid: u32) -> Result<(NodeRef, OpenRef), Errno> {
-        let opened = self.fid.duplicate()?;
-        let message = TMessage::Lcreate(TLcreate { fid: opened.number(), name: name.to_vec(), flags, mode, gid });
-        let RMessage::Opened((qid, iounit)) = opened.call(message)? else { return Err(Errno::EIO) };
-        let qid = qid_of(qid);
-        let opened = Arc::new(opened);
-        // The fid of the file is the one that is open. Another is walked to for what comes next, as Linux's client does it;
-        // by the time, the name may lead elsewhere.
-        let fid = match self.fid.walk(&name) {
-            Ok((fid, found)) if found.path == qid.path => Arc::new(fid),
-            _ => Arc::clone(&opened),
-        };
-        let node = Self { fid, qid, filesystem: Arc::clone(&self.filesystem) };
-        let file = RelayFile::shared(opened, iounit, &node);
-        Ok((Arc::new(node), file))
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            // A new file always, for some servers would follow a link.
+            match self.create_new(name, flags | lopen::EXCL, mode, gid) {
+                // The file is there; or it is not known whether it was made.
+                Err(Errno::EEXIST | Errno::EIO) if flags & lopen::EXCL == 0 && attempt < CREATE_ATTEMPTS => {}
+                created => return created,
+            }
+            match self.walk(&name) {
+                Ok(node) if node.qid().kind.is_symlink() => return Err(Errno::ELOOP),
+                Ok(node) if node.qid().kind.is_dir() => return Err(Errno::EISDIR),
+                Ok(node) => {
+                    let file = node.open(flags & !lopen::CREATE)?;
+                    return Ok((node, file));
+                }
+                // Removed just now: make it after all.
+                Err(Errno::ENOENT) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn make_directory(&self, name: Name<'_>, mode: u32, gid: u32) -> Result<Qid, Errno> {
