@@ -9,7 +9,8 @@ use std::{
     time::Duration,
 };
 
-use ninering_tests::{Running, finish, ninering, program, serve, wait};
+use ninering_slow_link::{Endpoint, Link, Proxy};
+use ninering_tests::{Door, Running, finish, ninering, program, serve, wait};
 use ninering_wire::Rmessage;
 
 #[track_caller]
@@ -127,7 +128,7 @@ fn a_program_sees_an_io_error_when_its_server_dies() {
     let directory = tempfile::tempdir().expect("a directory");
     let (server, address) = serve(&format!("dir:{}", directory.path().display()));
     let mut run = ninering();
-    run.args(["run", "--timeout", "2s", "--mount", &format!("/data={address}/")])
+    run.args(["run", "--timeout", "2s", "--mount", &format!("/data={address}/,recover=1s")])
         .args([&path("fsprobe.wasm"), "tree", "/data", "100000"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -142,6 +143,57 @@ fn a_program_sees_an_io_error_when_its_server_dies() {
     let status = wait(&mut child, Duration::from_secs(60)).expect("the program to end");
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.to_lowercase().contains("i/o error"), "{said}");
+    // And why.
+    assert!(said.contains("ninering: /data: "), "{said}");
+}
+
+/// Closing a connection with an answer on its way kills some servers.
+#[test]
+fn who_ends_hears_all_answers_first() {
+    let (directory, scratch) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    fs::write(directory.path().join("file"), "text").expect("a file");
+    let [server, slow, door] = ["server", "slow", "door"].map(|name| scratch.path().join(name));
+    let mut command = ninering();
+    command.args(["serve", &format!("dir:{}", directory.path().display())]);
+    let listening = Running::start(command.args(["--listen", &format!("unix://{}", server.display())]), " on unix://");
+    let link = Link { delay: Duration::from_millis(50), ..Link::default() };
+    let _link = Proxy::start(&Endpoint::Unix(slow.clone()), Endpoint::Unix(server), link).expect("a link");
+    let (watched, address) = (Door::open(&door, &slow), format!("unix://{}", door.display()));
+    let mount = format!("/data={address}");
+    for arguments in [
+        &["run", "--mount", &mount, &path("fsprobe.wasm"), "walk", "/data"][..],
+        &["ls", &address],
+        &["cat", &format!("{address}//file")],
+    ] {
+        finish(ninering().args(arguments)).success();
+        assert_eq!(watched.left(), 0, "{arguments:?}");
+    }
+    drop(listening);
+}
+
+/// Ctrl-Z, and `fg` when the time that a server has is over: the answer is there.
+#[test]
+fn a_program_that_was_stopped_goes_on() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (_server, address) = serve(&format!("dir:{}", directory.path().display()));
+    let server = Endpoint::Tcp(address.trim_start_matches("tcp://").trim_end_matches('/').into());
+    let link = Link { delay: Duration::from_millis(20), ..Link::default() };
+    let link = Proxy::start(&Endpoint::Tcp("127.0.0.1:0".into()), server, link).expect("a link");
+    let mut run = ninering();
+    run.args(["run", "--timeout", "4s", "--mount", &format!("/data={},cache=none", link.endpoint())])
+        .args([&path("fsprobe.wasm"), "tree", "/data", "20"])
+        .stdin(Stdio::null());
+    let mut child = run.spawn().expect("ninering");
+    while fs::read_dir(directory.path()).expect("the directory").next().is_none() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    // An answer is on its way at any time.
+    let process = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(process, rustix::process::Signal::STOP).expect("to stop it");
+    thread::sleep(Duration::from_secs(6));
+    rustix::process::kill_process(process, rustix::process::Signal::CONT).expect("to let it go on");
+    let status = wait(&mut child, Duration::from_secs(600)).expect("the program to end");
+    assert!(status.success(), "{status}");
 }
 
 #[test]

@@ -258,7 +258,7 @@ async fn with_msize(source: &Source, msize: u32, path: &str) -> Outcome {
 }
 
 fn options() -> MountOptions {
-    MountOptions { uid: Some(0), uname: "root".into(), ..MountOptions::default() }
+    MountOptions { uid: Some(0), uname: "root".into(), timeout: Duration::from_secs(600), ..MountOptions::default() }
 }
 
 /// What came of all operations at one server.

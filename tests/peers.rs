@@ -161,7 +161,8 @@ fn our_client_works_on_diod() {
     let Some((_diod, address)) = diod(export.path()) else { return skip("diod is not installed") };
     let run = |arguments: &[&str]| {
         let mut command = ninering();
-        command.args(["run", "--mount", &format!("/data={address}")]).arg(program(arguments[0]));
+        // However long the disk takes.
+        command.args(["run", "--timeout", "10min", "--mount", &format!("/data={address}")]).arg(program(arguments[0]));
         finish(command.args(&arguments[1..])).success()
     };
     run(&["fsprobe.wasm", "tree", "/data", "1000"]);

@@ -58,6 +58,7 @@ fn options() -> MountOptions {
     // What was written is the server's when the write returns, and all is asked for.
     MountOptions {
         cache: Some(CacheMode::None),
+        timeout: Duration::from_secs(600),
         uid: Some(rustix::process::geteuid().as_raw()),
         ..MountOptions::default()
     }
@@ -363,7 +364,7 @@ fn programs_do_not_notice(mortal: &Mortal, mount: &str) {
         let permissions = PermissionsExt::from_mode(0o777);
         fs::set_permissions(mortal.export.path().join(&directory), permissions).expect("permissions");
         let mut command: Command = ninering();
-        command.args(["run", "--mount", mount]).arg(program("fsprobe.wasm"));
+        command.args(["run", "--timeout", "10min", "--mount", mount]).arg(program("fsprobe.wasm"));
         let ended = finish(command.args(["tree", &format!("/data/{directory}"), "300"]));
         // There must be a server when the mount is made.
         if !ended.stderr.contains("cannot be mounted") {

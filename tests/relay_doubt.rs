@@ -1,16 +1,16 @@
 //! A reply that is lost between a relay and its server, with the connection: what it was the reply to is done once, and
 //! who mounts the relay does not notice.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use ninering::mount::{CacheMode, Handle, Mount, MountOptions, OpenFlags, Result};
-use ninering_tests::{Losing, Running, ninering, serve};
+use ninering_tests::{Door, Running, ninering, serve};
 use ninering_wire::Errno;
 
 /// A directory, a server of it, a relay of that server which loses replies of it, and a mount of the relay.
 struct Relayed {
     mount: Mount,
-    losing: Losing,
+    door: Door,
     export: tempfile::TempDir,
     _servers: [Running; 2],
     _scratch: tempfile::TempDir,
@@ -21,16 +21,17 @@ impl Relayed {
         let (export, scratch) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
         // Whoever attaches without a name of its own is nobody.
         fs::set_permissions(export.path(), PermissionsExt::from_mode(0o777)).expect("permissions");
-        let [server, door] = ["server", "door"].map(|name| scratch.path().join(name));
+        let [server, at] = ["server", "door"].map(|name| scratch.path().join(name));
         let mut command = ninering();
         command.args(["serve", &format!("dir:{}", export.path().display())]);
         command.args(["--listen", &format!("unix://{}", server.display())]);
         let (serving, _) = Running::start(&mut command, " on unix://");
-        let losing = Losing::start(&door, &server);
-        let (relaying, address) = serve(&format!("unix://{}", door.display()));
-        let options = MountOptions { cache: Some(CacheMode::None), ..MountOptions::default() };
+        let door = Door::open(&at, &server);
+        let (relaying, address) = serve(&format!("unix://{}", at.display()));
+        let options =
+            MountOptions { cache: Some(CacheMode::None), timeout: Duration::from_secs(600), ..MountOptions::default() };
         let mount = Mount::remote(address.parse().expect("an address"), options).await.expect("a mount");
-        Self { mount, losing, export, _servers: [serving, relaying], _scratch: scratch }
+        Self { mount, door, export, _servers: [serving, relaying], _scratch: scratch }
     }
 
     fn root(&self) -> Handle {
@@ -43,9 +44,9 @@ impl Relayed {
 
     /// Does something of which the reply of this name is lost.
     async fn lose<T>(&self, reply: &str, doing: impl Future<Output = Result<T>>) -> Result<T> {
-        self.losing.lose(reply);
+        self.door.lose(reply);
         let done = doing.await;
-        assert!(self.losing.has_lost(), "there was no {reply}");
+        assert!(self.door.has_lost(), "there was no {reply}");
         done
     }
 

@@ -28,7 +28,7 @@ fn server() -> Arc<Server> {
 }
 
 fn options(cache: CacheMode, cache_size: u64) -> MountOptions {
-    MountOptions { cache: Some(cache), cache_size, timeout: Duration::from_secs(20), ..MountOptions::default() }
+    MountOptions { cache: Some(cache), cache_size, timeout: Duration::from_secs(600), ..MountOptions::default() }
 }
 
 fn resized(size: u64) -> AttributeChanges {

@@ -1,6 +1,6 @@
 //! What the whole-system tests share: the `ninering` command, the guest programs, servers, scratch directories.
 
-mod losing;
+mod door;
 mod restarting;
 
 use std::{
@@ -15,7 +15,7 @@ use std::{
 
 use ninering::mount::ClientComponent;
 
-pub use self::{losing::Losing, restarting::Restarting};
+pub use self::{door::Door, restarting::Restarting};
 
 /// How long a command may take before the test that waits for it fails. Nothing here depends on how fast it is.
 const PATIENCE: Duration = Duration::from_secs(900);

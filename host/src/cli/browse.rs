@@ -66,10 +66,17 @@ impl FromStr for Place {
 }
 
 impl Place {
-    async fn root(&self, settings: &MountArguments) -> anyhow::Result<Handle> {
+    /// Mounts the source, to be looked at from its root.
+    async fn look(
+        &self,
+        settings: &MountArguments,
+        look: impl AsyncFnOnce(&Handle) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let options = MountOptions { read_only: true, ..settings.options() };
         let mount = announced(|| format!("waiting for {} …", self.source), self.source.mount(options)).await?;
-        Ok(mount.root())
+        let seen = look(&mount.root()).await.with_context(|| self.to_string());
+        mount.finish().await?;
+        seen
     }
 }
 
@@ -80,37 +87,38 @@ impl std::fmt::Display for Place {
 }
 
 pub(super) fn list(arguments: List) -> anyhow::Result<ExitCode> {
-    super::runtime()?.block_on(async {
-        let place = &arguments.place;
-        let root = place.root(&arguments.settings).await?;
-        let mut out = io::BufWriter::new(io::stdout().lock());
-        let attributes = root.stat_at(&place.path, true).await.with_context(|| place.to_string())?;
-        if !is(&attributes, mode::IFDIR) {
-            let details = arguments.long.then(|| details(Some(&attributes)));
-            write_entry(&mut out, details.as_deref(), place.path.as_bytes(), None)?;
-            out.flush()?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        let flags = OpenFlags::READ | OpenFlags::DIRECTORY | OpenFlags::FOLLOW;
-        let directory = root.open_at(&place.path, flags, 0).await.with_context(|| place.to_string())?;
-        let mut entries = entries(&directory, arguments.long).await.with_context(|| place.to_string())?;
-        entries.retain(|entry| arguments.all || !entry.entry.name.starts_with(b"."));
-        entries.sort_by(|one, other| one.entry.name.cmp(&other.entry.name));
-        for EntryPlus { entry, attributes } in entries {
-            let target = match &attributes {
-                // A name that is no text can be listed, and not asked for.
-                Some(attributes) if is(attributes, mode::IFLNK) => match std::str::from_utf8(&entry.name) {
-                    Ok(name) => Some(directory.read_link(name).await.with_context(|| format!("{place}/{name}"))?),
-                    Err(_) => None,
-                },
-                _ => None,
-            };
-            let details = arguments.long.then(|| details(attributes.as_ref()));
-            write_entry(&mut out, details.as_deref(), &entry.name, target.as_deref())?;
-        }
-        out.flush()?;
-        Ok(ExitCode::SUCCESS)
-    })
+    let List { place, settings, .. } = &arguments;
+    super::runtime()?.block_on(place.look(settings, async |root| list_at(root, &arguments).await))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list_at(root: &Handle, arguments: &List) -> anyhow::Result<()> {
+    let path = &arguments.place.path;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let attributes = root.stat_at(path, true).await?;
+    if !is(&attributes, mode::IFDIR) {
+        let details = arguments.long.then(|| details(Some(&attributes)));
+        write_entry(&mut out, details.as_deref(), path.as_bytes(), None)?;
+        return Ok(out.flush()?);
+    }
+    let flags = OpenFlags::READ | OpenFlags::DIRECTORY | OpenFlags::FOLLOW;
+    let directory = root.open_at(path, flags, 0).await?;
+    let mut entries = entries(&directory, arguments.long).await?;
+    entries.retain(|entry| arguments.all || !entry.entry.name.starts_with(b"."));
+    entries.sort_by(|one, other| one.entry.name.cmp(&other.entry.name));
+    for EntryPlus { entry, attributes } in entries {
+        let target = match &attributes {
+            // A name that is no text can be listed, and not asked for.
+            Some(attributes) if is(attributes, mode::IFLNK) => match std::str::from_utf8(&entry.name) {
+                Ok(name) => Some(directory.read_link(name).await.with_context(|| name.to_owned())?),
+                Err(_) => None,
+            },
+            _ => None,
+        };
+        let details = arguments.long.then(|| details(attributes.as_ref()));
+        write_entry(&mut out, details.as_deref(), &entry.name, target.as_deref())?;
+    }
+    Ok(out.flush()?)
 }
 
 /// Is it a file of this type?
@@ -191,8 +199,7 @@ pub(super) fn concatenate(arguments: Concatenate) -> anyhow::Result<ExitCode> {
     super::runtime()?.block_on(async {
         let mut out = io::stdout().lock();
         for place in &arguments.places {
-            let root = place.root(&arguments.settings).await?;
-            copy(&root, &place.path, &mut out).await.with_context(|| place.to_string())?;
+            place.look(&arguments.settings, async |root| copy(root, &place.path, &mut out).await).await?;
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -160,6 +160,9 @@ pub(super) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             if let Err(error) = mount.finish().await {
                 complain(&format!("{path}: not everything that was written has been stored: {error}"));
                 status = if status == 0 { 1 } else { status };
+            } else if let Some(reason) = mount.broken() {
+                // The program was told of an I/O error.
+                complain(&format!("{path}: {reason}"));
             }
         }
         if arguments.stats {

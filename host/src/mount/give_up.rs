@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
-use super::{Buffers, Mount, Result, Shared, calls::Yield};
+use super::{Buffers, Mount, Result, Shared, calls::Yield, within::within};
 
 /// How an operation is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl<T: Yield> Waiter<'_, T> {
             Patience::Timeout | Patience::ToTheEnd => {
                 let mut recoveries = self.mount.recoveries().1;
                 loop {
-                    let outcome = tokio::time::timeout(self.mount.options().timeout, &mut *reply).await;
+                    let outcome = within(self.mount.options().timeout, &mut *reply).await;
                     // The time in which there was no connection doesn't count: it has a limit of its own.
                     let (is_recovering, now) = self.mount.recoveries();
                     if outcome.is_ok() || !is_recovering && now == recoveries {
@@ -106,7 +106,8 @@ impl Mount {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (shared, timeout) = (Arc::downgrade(&self.0), self.options().timeout);
         runtime.spawn(async move {
-            tokio::time::sleep(timeout).await;
+            // To the end of it.
+            let _ = within(timeout, std::future::pending::<()>()).await;
             if let Some(shared) = shared.upgrade() {
                 shared.expire(operation, timeout);
             }

@@ -163,6 +163,13 @@ impl Life {
         Buffers::new()
     }
 
+    /// How many requests there were, and how many of them have been answered.
+    pub(super) fn progress(&self) -> (u64, u64) {
+        let driver = &self.sandbox.store.data().driver;
+        let requests = driver.statistics().requests;
+        (requests, requests - u64::from(driver.in_flight()))
+    }
+
     pub(super) fn statistics(&mut self) -> Statistics {
         let recovery = self.recovered();
         let guest = self.sandbox.store.data();

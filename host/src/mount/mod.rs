@@ -27,11 +27,15 @@ mod recovery;
 mod relay;
 mod start;
 mod statistics;
+mod within;
 mod write_behind;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use ninering_wire::Errno;
@@ -97,6 +101,9 @@ struct Shared {
     /// Locks that are waited for.
     waiting_locks: AtomicUsize,
 }
+
+/// How long a mount that is to end waits for answers that nobody else waits for.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What an operation reads into or writes from, in this order.
 type Buffers = SmallVec<[Buffer; 1]>;
@@ -181,6 +188,24 @@ impl Mount {
             names,
             ..ring
         }
+    }
+
+    /// Waits until there are as many answers as there are requests now, but not for long.
+    async fn settle(&self) {
+        let progress = || {
+            let mut state = self.0.state.lock();
+            // There need be no interrupt for what nobody waits for.
+            state.reap();
+            state.life.as_ref().map_or((0, u64::MAX), life::Life::progress)
+        };
+        let (requests, _) = progress();
+        // Whoever is not answered by then will do without.
+        let _ = tokio::time::timeout(FAREWELL, async {
+            while progress().1 < requests {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
     }
 
     /// How many operations were submitted so far. As long as it stays the same, nothing was done by this mount.

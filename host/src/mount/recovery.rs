@@ -15,13 +15,14 @@ use std::{
 use smallvec::SmallVec;
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
     Error, Mount, Origin, Shared,
     component::vfs,
     life::{Life, Pending, State},
+    within::within,
 };
 use crate::device::{
     Device,
@@ -140,10 +141,10 @@ async fn recover(shared: Weak<Shared>, incarnation: u32, reason: String) {
             Err(_) => {}
         }
         if Instant::now() + wait >= deadline {
-            let within = shared.options.recovery;
+            let recovery = shared.options.recovery;
             let mut state = shared.state.lock();
             if state.incarnation == incarnation {
-                state.bury(format!("{reason}, and there was no new connection within {within:?}: {last}").into());
+                state.bury(format!("{reason}, and there was no new connection within {recovery:?}: {last}").into());
             }
             return;
         }
@@ -175,7 +176,7 @@ async fn attempt(shared: &Arc<Shared>, incarnation: u32) -> Result<(), Failure> 
     };
     let outcome = match reply {
         Reply::Complete(outcome) => outcome,
-        Reply::Pending(reply) => match timeout(patience, reply).await {
+        Reply::Pending(reply) => match within(patience, reply).await {
             Ok(Ok((outcome, _))) => outcome,
             Ok(Err(_)) => return Err(Failure::Over),
             Err(_) => return Err(silent()),
@@ -183,7 +184,7 @@ async fn attempt(shared: &Arc<Shared>, incarnation: u32) -> Result<(), Failure> 
     };
     let mount = Mount(Arc::clone(shared));
     let outcome = match outcome {
-        Ok(begun) => timeout(patience, mount.authenticate(begun)).await.map_err(|_| silent())?,
+        Ok(begun) => within(patience, mount.authenticate(begun)).await.map_err(|_| silent())?,
         refused => refused,
     };
     let mut state = shared.state.lock();

@@ -372,13 +372,15 @@ impl Mount {
         registry.any() && registry.writers.lock().iter().any(|writer| writer.handle.qid().path == path)
     }
 
-    /// Writes all that was gathered, and tells whether any write was lost since this was last asked: for when a
-    /// program has ended.
+    /// Writes all that was gathered, waits a moment for what the server has not answered yet, and tells whether any write
+    /// was lost since this was last asked: for when a program has ended. There are servers that do not survive it when a
+    /// connection is closed which they have an answer for.
     ///
     /// # Errors
     /// The first failure of a write that had been accepted and whose program was not told.
     pub async fn finish(&self) -> Result<()> {
         self.flush().await?;
+        self.settle().await;
         self.0.unwritten.lost.lock().take().map_or(Ok(()), Err)
     }
 
