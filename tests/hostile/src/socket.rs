@@ -157,6 +157,8 @@ fn receive_all(mut stream: UnixStream) -> (Vec<Vec<u8>>, bool) {
             Ok(0) => return (replies, true),
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return (replies, false),
+            // The process was stopped, and goes on.
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => panic!("no reply and no end: {error}"),
         }
         let rest = stream.read_exact(&mut reply[1..]).and_then(|()| {
