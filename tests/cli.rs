@@ -168,6 +168,11 @@ fn who_ends_hears_all_answers_first() {
         finish(ninering().args(arguments)).success();
         assert_eq!(watched.left(), 0, "{arguments:?}");
     }
+    let (mut relay, relayed) = serve(&address);
+    finish(ninering().args(["ls", &relayed])).success();
+    relay.signal(rustix::process::Signal::TERM);
+    wait(relay.process(), Duration::from_secs(60)).expect("the relay to end");
+    assert_eq!(watched.left(), 0, "a relay");
     drop(listening);
 }
 

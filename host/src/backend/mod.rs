@@ -53,6 +53,9 @@ pub trait Backend: Send + Sync + 'static {
     fn always_waits(&self) -> bool {
         false
     }
+
+    /// The server ends, and its sessions have: waits a moment for what is under way elsewhere.
+    fn finish(&self) {}
 }
 
 /// A file, of whatever type.

@@ -184,8 +184,14 @@ async fn serve_on(listeners: Vec<Listener>, server: &Arc<Server>) -> anyhow::Res
     activation::stopping();
     complain("ending: requests under way are answered first; again to end at once");
     stop.send_replace(());
+    let ending = async {
+        let ended = end_of(&mut serving).await;
+        let server = Arc::clone(server);
+        tokio::task::spawn_blocking(move || server.finish()).await?;
+        ended
+    };
     tokio::select! {
-        ended = end_of(&mut serving) => ended,
+        ended = ending => ended,
         () = signals.next() => {
             complain("ended at once, with requests under way");
             Ok(ExitCode::FAILURE)

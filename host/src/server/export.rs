@@ -245,6 +245,12 @@ impl Exports {
         self.exports.iter().any(|export| export.backend.always_waits())
     }
 
+    pub(super) fn finish(&self) {
+        for export in &self.exports {
+            export.backend.finish();
+        }
+    }
+
     /// Does no backend ever wait for anything slower than memory?
     pub(super) fn never_wait(&self) -> bool {
         self.exports.iter().all(|export| export.backend.never_waits())

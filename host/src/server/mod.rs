@@ -157,4 +157,9 @@ impl Server {
     pub fn never_waits(&self) -> bool {
         self.exports.never_wait()
     }
+
+    /// Waits a moment, on this thread, for what is under way elsewhere: for when all sessions have ended.
+    pub fn finish(&self) {
+        self.exports.finish();
+    }
 }

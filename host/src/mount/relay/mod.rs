@@ -131,4 +131,8 @@ impl Backend for Relay {
     fn always_waits(&self) -> bool {
         true
     }
+
+    fn finish(&self) {
+        self.upstream.finish();
+    }
 }

@@ -124,6 +124,13 @@ impl Upstream {
         (outcome.map_err(|error| error.errno()), buffers.pop())
     }
 
+    /// Waits a moment for what the server has not answered yet.
+    pub(super) fn finish(&self) {
+        if let Err(error) = self.wait(self.mount.finish()) {
+            tracing::warn!(%error, "not everything that was written has been stored");
+        }
+    }
+
     /// A buffer of `len` bytes, or of fewer where memory is scarce.
     pub(super) fn buffer(&self, len: usize) -> Result<Buffer, Errno> {
         match self.mount.try_buffer(len) {
