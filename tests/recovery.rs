@@ -16,6 +16,7 @@ use std::{
 };
 
 use ninering::{
+    listener::Address,
     mount::{Buffer, CacheMode, Error, Handle, LockKind, LockRequest, Mount, MountOptions, OpenFlags},
     program::{Environment, Program, Runtime},
     source::Source,
@@ -414,6 +415,21 @@ async fn a_server_that_does_not_come_back_is_an_error_after_the_time_that_was_se
             other => panic!("without a server: {other:?}"),
         }
         assert_eq!(mount.root().stat_at("file", true).await.map(drop).map_err(|error| error.errno()), Err(Errno::EIO));
+    }
+}
+
+/// However early the connection is lost: the mount is not made, and nobody waits for a server that is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_lost_before_anything_is_said_is_no_mount() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let socket = scratch.path().join("socket");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).expect("to listen");
+    thread::spawn(move || listener.incoming().for_each(drop));
+    let address: Address = format!("unix://{}", socket.display()).parse().expect("an address");
+    for _ in 0..300 {
+        let mounting = Mount::remote(address.clone(), options());
+        let refused = tokio::time::timeout(Duration::from_secs(300), mounting).await.expect("to hear of it");
+        assert!(matches!(refused, Err(Error::Broken(_))), "there is no server");
     }
 }
 

@@ -80,14 +80,18 @@ impl Mount {
             .map_err(|error| Error::broken(error.to_string()))?;
         let interrupt = self.0.interrupt();
         let submitted = self.submit_start(|queue| Ok(Box::new(RemoteDevice::start(queue, stream, interrupt))))?;
+        // It may have been lost before there was a life to be told of it.
+        recovery::look(&self.0);
         let started = self.outcome(submitted, Patience::ToTheEnd).await.0?;
         let attached = self.authenticate(started).await;
         if let Err(Error::Broken(reason)) = &attached {
             self.0.state.lock().bury(Arc::clone(reason));
         }
         self.started(attached)?;
-        if let Ok(life) = &mut self.0.state.lock().life {
-            life.standing.is_started = true;
+        match &mut self.0.state.lock().life {
+            Ok(life) => life.standing.is_started = true,
+            // It was lost just before that.
+            Err(reason) => return Err(Error::Broken(Arc::clone(reason))),
         }
         // It may be lost already.
         recovery::look(&self.0);

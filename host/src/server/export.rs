@@ -245,6 +245,7 @@ impl Exports {
         self.exports.iter().any(|export| export.backend.always_waits())
     }
 
+    /// Waits a moment for what the backends have under way elsewhere.
     pub(super) fn finish(&self) {
         for export in &self.exports {
             export.backend.finish();
