@@ -10,7 +10,7 @@ use std::{
 };
 
 use ninering_slow_link::{Endpoint, Link, Proxy};
-use ninering_tests::{Door, Running, finish, ninering, program, serve, wait};
+use ninering_tests::{Door, Running, finish, ninering, program, serve, serve_at, wait};
 use ninering_wire::Rmessage;
 
 #[track_caller]
@@ -153,9 +153,8 @@ fn who_ends_hears_all_answers_first() {
     let (directory, scratch) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     fs::write(directory.path().join("file"), "text").expect("a file");
     let [server, slow, door] = ["server", "slow", "door"].map(|name| scratch.path().join(name));
-    let mut command = ninering();
-    command.args(["serve", &format!("dir:{}", directory.path().display())]);
-    let listening = Running::start(command.args(["--listen", &format!("unix://{}", server.display())]), " on unix://");
+    let source = format!("dir:{}", directory.path().display());
+    let (_serving, _) = serve_at(&source, &format!("unix://{}", server.display()));
     let link = Link { delay: Duration::from_millis(50), ..Link::default() };
     let _link = Proxy::start(&Endpoint::Unix(slow.clone()), Endpoint::Unix(server), link).expect("a link");
     let (watched, address) = (Door::open(&door, &slow), format!("unix://{}", door.display()));
@@ -173,7 +172,6 @@ fn who_ends_hears_all_answers_first() {
     relay.signal(rustix::process::Signal::TERM);
     wait(relay.process(), Duration::from_secs(60)).expect("the relay to end");
     assert_eq!(watched.left(), 0, "a relay");
-    drop(listening);
 }
 
 /// Ctrl-Z, and `fg` when the time that a server has is over: the answer is there.
@@ -185,19 +183,21 @@ fn a_program_that_was_stopped_goes_on() {
     let link = Link { delay: Duration::from_millis(20), ..Link::default() };
     let link = Proxy::start(&Endpoint::Tcp("127.0.0.1:0".into()), server, link).expect("a link");
     let mut run = ninering();
-    run.args(["run", "--timeout", "4s", "--mount", &format!("/data={},cache=none", link.endpoint())])
-        .args([&path("fsprobe.wasm"), "tree", "/data", "20"])
-        .stdin(Stdio::null());
-    let mut child = run.spawn().expect("ninering");
+    run.args(["run", "--timeout", "4s", "--mount", &format!("/data={},cache=none", link.endpoint())]).args([
+        &path("fsprobe.wasm"),
+        "tree",
+        "/data",
+        "20",
+    ]);
+    let mut running = Running::start_silent(&mut run);
     while fs::read_dir(directory.path()).expect("the directory").next().is_none() {
         thread::sleep(Duration::from_millis(5));
     }
     // An answer is on its way at any time.
-    let process = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(process, rustix::process::Signal::STOP).expect("to stop it");
+    running.signal(rustix::process::Signal::STOP);
     thread::sleep(Duration::from_secs(6));
-    rustix::process::kill_process(process, rustix::process::Signal::CONT).expect("to let it go on");
-    let status = wait(&mut child, Duration::from_secs(600)).expect("the program to end");
+    running.signal(rustix::process::Signal::CONT);
+    let status = wait(running.process(), Duration::from_secs(600)).expect("the program to end");
     assert!(status.success(), "{status}");
 }
 

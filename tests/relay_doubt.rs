@@ -4,7 +4,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 
 use ninering::mount::{CacheMode, Handle, Mount, MountOptions, OpenFlags, Result};
-use ninering_tests::{Door, Running, ninering, serve};
+use ninering_tests::{Door, Running, serve, serve_at};
 use ninering_wire::Errno;
 
 /// A directory, a server of it, a relay of that server which loses replies of it, and a mount of the relay.
@@ -22,10 +22,8 @@ impl Relayed {
         // Whoever attaches without a name of its own is nobody.
         fs::set_permissions(export.path(), PermissionsExt::from_mode(0o777)).expect("permissions");
         let [server, at] = ["server", "door"].map(|name| scratch.path().join(name));
-        let mut command = ninering();
-        command.args(["serve", &format!("dir:{}", export.path().display())]);
-        command.args(["--listen", &format!("unix://{}", server.display())]);
-        let (serving, _) = Running::start(&mut command, " on unix://");
+        let source = format!("dir:{}", export.path().display());
+        let (serving, _) = serve_at(&source, &format!("unix://{}", server.display()));
         let door = Door::open(&at, &server);
         let (relaying, address) = serve(&format!("unix://{}", at.display()));
         let options =
@@ -57,16 +55,16 @@ impl Relayed {
     }
 }
 
-/// A file to write to, which is made if it is not there; and more flags.
-fn create(more: impl IntoIterator<Item = OpenFlags>) -> OpenFlags {
-    more.into_iter().fold(OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::FOLLOW, |all, more| all | more)
+/// A file to write to, which is made if it is not there.
+fn create() -> OpenFlags {
+    OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::FOLLOW
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_is_made_though_the_reply_is_lost() {
     let relayed = Relayed::new().await;
     let root = relayed.root();
-    for (name, flags) in [("made", create([])), ("truncated", create([OpenFlags::TRUNCATE]))] {
+    for (name, flags) in [("made", create()), ("truncated", create() | OpenFlags::TRUNCATE)] {
         let file = relayed.lose("Rlcreate", root.open_at(name, flags, 0o644)).await.expect("a file");
         relayed.write(file, name).await;
         assert_eq!(fs::read_to_string(relayed.path(name)).expect("the file"), name);
@@ -78,7 +76,7 @@ async fn a_file_is_made_though_the_reply_is_lost() {
 async fn an_exclusive_creation_of_unknown_fate_is_an_error() {
     let relayed = Relayed::new().await;
     let root = relayed.root();
-    let opening = root.open_at("lock", create([OpenFlags::EXCLUSIVE]), 0o644);
+    let opening = root.open_at("lock", create() | OpenFlags::EXCLUSIVE, 0o644);
     let outcome = relayed.lose("Rlcreate", opening).await;
     assert_eq!(outcome.map(drop).map_err(|error| error.errno()), Err(Errno::EIO));
     assert!(relayed.path("lock").exists());
@@ -90,7 +88,7 @@ async fn names_are_made_moved_and_removed_once_though_the_replies_are_lost() {
     let root = relayed.root();
     relayed.lose("Rmkdir", root.make_directory("d", 0o755)).await.expect("a directory");
     relayed.lose("Rsymlink", root.symlink("s", "d")).await.expect("a link");
-    root.open_at("d/file", create([]), 0o644).await.expect("a file");
+    root.open_at("d/file", create(), 0o644).await.expect("a file");
     relayed.lose("Rlink", root.link("d/file", false, &root, "hard")).await.expect("a hard link");
     relayed.lose("Rrenameat", root.rename("hard", &root, "d/moved")).await.expect("to rename");
     assert!(!relayed.path("hard").exists() && relayed.path("d/moved").exists() && relayed.path("s").is_symlink());
@@ -112,18 +110,18 @@ async fn what_is_there_is_opened_by_a_creation() {
     std::os::unix::fs::symlink("made", relayed.path("dangling")).expect("a link");
     fs::create_dir(relayed.path("d")).expect("a directory");
     for name in ["file", "link"] {
-        drop(root.open_at(name, create([]), 0o600).await.expect("the file"));
+        drop(root.open_at(name, create(), 0o600).await.expect("the file"));
         assert_eq!(kept("file"), "text");
-        drop(root.open_at(name, create([OpenFlags::TRUNCATE]), 0o600).await.expect("the file"));
+        drop(root.open_at(name, create() | OpenFlags::TRUNCATE, 0o600).await.expect("the file"));
         assert_eq!(kept("file"), "");
         fs::write(relayed.path("file"), "text").expect("a file");
-        let exclusive = root.open_at(name, create([OpenFlags::EXCLUSIVE]), 0o600).await;
+        let exclusive = root.open_at(name, create() | OpenFlags::EXCLUSIVE, 0o600).await;
         assert_eq!(exclusive.map(drop).map_err(|error| error.errno()), Err(Errno::EEXIST));
     }
-    for flags in [create([]), create([OpenFlags::TRUNCATE])] {
+    for flags in [create(), create() | OpenFlags::TRUNCATE] {
         let directory = root.open_at("d", flags, 0o600).await;
         assert_eq!(directory.map(drop).map_err(|error| error.errno()), Err(Errno::EISDIR));
     }
-    root.open_at("dangling", create([OpenFlags::TRUNCATE]), 0o600).await.expect("a file");
+    root.open_at("dangling", create() | OpenFlags::TRUNCATE, 0o600).await.expect("a file");
     assert_eq!(kept("made"), "");
 }

@@ -92,12 +92,13 @@ fn carry(client: &UnixStream, server: &Path, lost: &AtomicU8) -> io::Result<u64>
         if lost.compare_exchange(kind, 0, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
+        to_client.write_all(reply)?;
         unanswered.fetch_sub(1, Ordering::AcqRel);
-        to_client.write_all(reply)
+        Ok(())
     });
-    // Either may be closed already.
+    // Either may be closed already: by a client that did not wait, too, so that it is no error here.
     let _ = (client.shutdown(Shutdown::Both), from_server.shutdown(Shutdown::Both));
-    answered.and(asking.join().expect("no panic"))?;
+    let _ = (answered, asking.join().expect("no panic"));
     Ok(unanswered.load(Ordering::Acquire))
 }
 

@@ -209,9 +209,18 @@ impl Drop for Running {
 /// It does not come up.
 #[track_caller]
 pub fn serve(source: &str) -> (Running, String) {
+    serve_at(source, "tcp://127.0.0.1:0")
+}
+
+/// The same at an address of one's own.
+///
+/// # Panics
+/// As [`serve`].
+#[track_caller]
+pub fn serve_at(source: &str, address: &str) -> (Running, String) {
     let mut command = ninering();
-    command.args(["serve", source, "--listen", "tcp://127.0.0.1:0"]);
-    let (running, line) = Running::start(&mut command, " on tcp://");
+    command.args(["serve", source, "--listen", address]);
+    let (running, line) = Running::start(&mut command, "ninering: serving ");
     let address = line.rsplit(' ').next().expect("an address").to_owned();
     (running, address)
 }

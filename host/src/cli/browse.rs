@@ -75,8 +75,9 @@ impl Place {
         let options = MountOptions { read_only: true, ..settings.options() };
         let mount = announced(|| format!("waiting for {} …", self.source), self.source.mount(options)).await?;
         let seen = look(&mount.root()).await.with_context(|| self.to_string());
-        mount.finish().await?;
-        seen
+        let finished = mount.finish().await;
+        seen?;
+        Ok(finished?)
     }
 }
 
