@@ -55,12 +55,17 @@ fn linux_copies_a_tree_from(server: &str, version: &str, options: &str) {
     let tree = tempfile::tempdir().expect("a directory");
     // To Linux, 9P2000 has no links.
     source_tree(tree.path(), version != "9p2000");
-    let ended = finish(
+    in_a_guest(
         Command::new(root().join("tests/uml/run"))
             .args(["--server", server, "--version", version, "--options", options, "--"])
             .arg(root().join("tests/uml/copy-tree"))
             .arg(tree.path()),
     );
+}
+
+/// Runs `tests/uml/run`.
+fn in_a_guest(run: &mut Command) {
+    let ended = finish(run);
     if ended.status.code() == Some(CANNOT) {
         return skip(ended.stderr.trim());
     }
@@ -99,6 +104,21 @@ fn the_linux_client_copies_a_tree_in_and_out_of_a_relay() {
         );
         linux_copies_a_tree_from(&server, "9p2000.L", options);
     }
+}
+
+#[test]
+fn a_virtual_machine_is_served_by_vsock() {
+    let tree = tempfile::tempdir().expect("a directory");
+    source_tree(tree.path(), true);
+    let ninering = ninering();
+    let server = format!("{} serve mem: --listen tcp://{{ADDR}}:{{PORT}}", ninering.get_program().display());
+    in_a_guest(
+        Command::new(root().join("tests/uml/run"))
+            .args(["--memory", "1G", "--server", &server, "--"])
+            .arg(root().join("tests/uml/vsock"))
+            .args([ninering.get_program(), program("fsprobe.wasm").as_os_str()])
+            .arg(tree.path()),
+    );
 }
 
 #[test]

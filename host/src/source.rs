@@ -10,7 +10,7 @@ use crate::{
     server::{Server, ServerOptions},
 };
 
-/// `dir:PATH`, `mem:`, `tcp://HOST:PORT/ANAME` or `unix:///SOCKET?aname=ANAME`.
+/// `dir:PATH`, `mem:`, `tcp://HOST:PORT/ANAME`, `vsock://CID:PORT/ANAME` or `unix:///SOCKET?aname=ANAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A directory of the host, served in this process.
@@ -32,7 +32,9 @@ pub enum Source {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
     /// It has none of the known beginnings.
-    #[error("'{0}' is no source of files: write dir:PATH, mem:, tcp://HOST:PORT/ANAME or unix:///SOCKET?aname=ANAME")]
+    #[error(
+        "'{0}' is no source of files: write dir:PATH, mem:, tcp://HOST:PORT/ANAME, vsock://CID:PORT/ANAME or unix:///SOCKET?aname=ANAME"
+    )]
     Unknown(String),
     /// `dir:` without a path.
     #[error("'dir:' needs the path of a directory behind it")]
@@ -188,16 +190,14 @@ impl FromStr for Source {
                 _ => return Err(wrong()),
             }
         }
-        let address = if let Some(rest) = place.strip_prefix("tcp://") {
-            let (host, path) = match rest.find('/') {
-                Some(slash) => rest.split_at(slash),
-                None => (rest, ""),
-            };
+        let address = if place.starts_with("tcp://") || place.starts_with("vsock://") {
+            let start = place.find("://").map_or(0, |scheme| scheme + 3);
+            let (address, path) = place.split_at(place[start..].find('/').map_or(place.len(), |slash| start + slash));
             if aname.is_empty() {
                 // diod and its kin name exports by their absolute path: the slash belongs to it.
                 aname = if path == "/" { String::new() } else { path.into() };
             }
-            format!("tcp://{host}").parse::<Address>().map_err(|error| bad(&error))?
+            address.parse::<Address>().map_err(|error| bad(&error))?
         } else if place.starts_with("unix://") {
             place.parse::<Address>().map_err(|error| bad(&error))?
         } else {
@@ -244,6 +244,12 @@ mod tests {
     }
 
     #[test]
+    fn a_vsock_address_does_likewise() {
+        assert_eq!(remote("vsock://2:5640/srv/x?uid=7"), ("vsock://2:5640".into(), "/srv/x".into(), Some(7)));
+        assert_eq!(remote("vsock://2"), ("vsock://2:564".into(), String::new(), None));
+    }
+
+    #[test]
     fn a_unix_address_takes_its_aname_as_a_setting() {
         assert_eq!(remote("unix:///run/s?aname=/srv"), ("unix:///run/s".into(), "/srv".into(), None));
     }
@@ -258,6 +264,7 @@ mod tests {
             ("tcp://h:1?uid=me", "uid=me"),
             ("tcp://h:1?colour=red", "colour=red"),
             ("tcp://h:999999/x", "h:999999"),
+            ("vsock://host/x", "by numbers"),
         ] {
             let error = text.parse::<Source>().expect_err(text).to_string();
             assert!(error.contains(part), "{text}: {error}");

@@ -234,6 +234,7 @@ mod tests {
             ("dir:/srv", "dir:/srv", "."),
             ("tcp://h:1/x//a", "tcp://h:1?aname=/x", "a"),
             ("tcp://h:1//a", "tcp://h:1", "a"),
+            ("vsock://2:1/x//a", "vsock://2:1?aname=/x", "a"),
             ("unix:///run/s//a", "unix:///run/s", "a"),
         ] {
             let place: Place = text.parse().expect(text);

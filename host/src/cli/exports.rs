@@ -33,7 +33,7 @@ Run by anybody else, everything is done as that user.";
 #[cfg(feature = "mount")]
 pub(super) const RELAYS: &str = "\
 RELAYS
-A SOURCE at tcp:// or unix:// is another 9P2000.L server's, which is served again. All clients share
+A SOURCE at tcp://, unix:// or vsock:// is another 9P2000.L server's, which is served again. All clients share
 one connection to it. Who attaches here is attached there, by the same name and number, and it is
 that server that checks permissions; it trusts this one as it would any client. With ?uid=NUMBER
 behind the address, all are attached as that user; with --identity process, as who runs this.
@@ -42,7 +42,8 @@ Locks, extended attributes and special files are not passed on.";
 /// Exports, and the terms of those that have none of their own.
 #[derive(clap::Args)]
 pub(super) struct ExportArguments {
-    /// What to serve: dir:PATH, mem:, or another server's export, tcp://HOST:PORT/ANAME or unix:///SOCKET?aname=ANAME
+    /// What to serve: dir:PATH, mem:, or another server's export, tcp://HOST:PORT/ANAME, vsock://CID:PORT/ANAME or
+    /// unix:///SOCKET?aname=ANAME
     #[arg(required_unless_present = "exports")]
     source: Option<Source>,
     /// Serve SOURCE too, to clients that ask for the aname NAME (see below). Can be given several times.

@@ -45,6 +45,7 @@ A SOURCE of files is one of
   dir:PATH                        a directory of this machine; nothing outside it can be reached
   mem:                            an empty filesystem in memory, gone at the end
   tcp://HOST:PORT/ANAME           the export ANAME of a 9P2000.L server (diod, QEMU, 'ninering serve', …)
+  vsock://CID:PORT/ANAME          the same in a virtual machine, or from there on its host, which is CID 2
   unix:///SOCKET?aname=ANAME      the same on a unix socket
 ?uid=NUMBER behind a server's address says as whom to attach (default: who runs this).
 

@@ -118,15 +118,22 @@ pub(super) fn bind_vsock(context: u32, port: u32) -> io::Result<Socket> {
         Ok(socket)
     };
     bind().map_err(|error: io::Error| match rustix::io::Errno::from_io_error(&error) {
-        Some(rustix::io::Errno::AFNOSUPPORT) => {
-            io::Error::new(io::ErrorKind::Unsupported, "the kernel has no vsock: is its module 'vsock' there?")
-        }
         Some(rustix::io::Errno::ADDRNOTAVAIL) => {
             let text = format!("{context} is no context of this machine; vsock://any:{port} is all that it has");
             io::Error::new(error.kind(), text)
         }
-        _ => error,
+        _ => no_vsock(error),
     })
+}
+
+/// Why there is no vsock socket, where the kernel knows none.
+pub(crate) fn no_vsock(error: io::Error) -> io::Error {
+    match rustix::io::Errno::from_io_error(&error) {
+        Some(rustix::io::Errno::AFNOSUPPORT) => {
+            io::Error::new(io::ErrorKind::Unsupported, "the kernel has no vsock: is its module 'vsock' there?")
+        }
+        _ => error,
+    }
 }
 
 /// Binds a Unix socket, in place of one that nobody listens on.

@@ -20,7 +20,7 @@ pub enum Address {
     /// `vsock://CID:PORT`: between a virtual machine and its host. The context is a number or `any`; the port is 564
     /// where the text has none.
     Vsock {
-        /// The context: one of this machine's own, or [`u32::MAX`] for any of them.
+        /// The context: where a server listens, one of its machine's own or [`u32::MAX`] for any of them.
         context: u32,
         /// The port.
         port: u32,

@@ -32,6 +32,7 @@ use tokio::{
     time::timeout,
 };
 
+pub(crate) use self::{acceptor::no_vsock, stream::register};
 use self::{
     acceptor::{Acceptor, SocketFile, address_of, peer_of},
     connection::Connection,

@@ -60,7 +60,8 @@ impl Ends {
     }
 }
 
-fn register(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+/// Has the runtime wait for a descriptor, which then never waits itself.
+pub(crate) fn register(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     let flags = rustix::fs::fcntl_getfl(&descriptor)?;
     rustix::fs::fcntl_setfl(&descriptor, flags | OFlags::NONBLOCK)?;
     // SAFETY: an `OwnedFd` names one open descriptor for as long as it lives, and nobody can replace it in there.

@@ -1,13 +1,22 @@
 //! The socket: how it is connected, and read and written without waiting.
 
-use std::{io, os::fd::AsFd, time::Duration};
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
 
+use rustix::{io::Errno, net::sockopt::socket_error};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
-    io::Interest,
+    io::{Interest, unix::AsyncFd},
     net::{TcpStream, UnixStream},
 };
 
-use crate::{listener::Address, payload::Payload};
+use crate::{
+    listener::{self, Address},
+    payload::Payload,
+};
 
 /// A connected socket.
 #[derive(Debug)]
@@ -16,6 +25,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// To a path on this machine.
     Unix(UnixStream),
+    /// To a virtual machine, or from there to its host.
+    Vsock(AsyncFd<OwnedFd>),
 }
 
 /// Why there is no connection.
@@ -52,10 +63,11 @@ pub async fn connect(address: &Address, timeout: Duration) -> Result<Stream, Con
                 Stream::Tcp(stream)
             }
             Address::Unix(path) => Stream::Unix(UnixStream::connect(path).await?),
-            Address::Vsock { .. } | Address::Descriptor(_) | Address::Descriptors { .. } | Address::Stdio => {
+            Address::Vsock { context, port } => Stream::Vsock(connect_vsock(*context, *port).await?),
+            Address::Descriptor(_) | Address::Descriptors { .. } | Address::Stdio => {
                 return Err(io::Error::new(
                     io::ErrorKind::Unsupported,
-                    "a client connects to tcp:// and unix:// alone",
+                    "a client connects to tcp://, unix:// and vsock:// alone",
                 ));
             }
         })
@@ -64,6 +76,18 @@ pub async fn connect(address: &Address, timeout: Duration) -> Result<Stream, Con
         Ok(connected) => connected.map_err(|source| ConnectError::Refused { address: address.to_string(), source }),
         Err(_) => Err(ConnectError::Timeout { address: address.to_string(), timeout }),
     }
+}
+
+async fn connect_vsock(context: u32, port: u32) -> io::Result<AsyncFd<OwnedFd>> {
+    let socket = Socket::new(Domain::VSOCK, Type::STREAM, None).map_err(listener::no_vsock)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::vsock(context, port)) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => {}
+        connected => connected?,
+    }
+    let stream = listener::register(socket.into(), Interest::READABLE | Interest::WRITABLE)?;
+    drop(stream.writable().await?);
+    socket_error(&stream)?.map(|()| stream).map_err(Into::into)
 }
 
 impl From<TcpStream> for Stream {
@@ -83,6 +107,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.readable().await,
             Self::Unix(stream) => stream.readable().await,
+            Self::Vsock(stream) => stream.readable().await.map(drop),
         }
     }
 
@@ -90,6 +115,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.writable().await,
             Self::Unix(stream) => stream.writable().await,
+            Self::Vsock(stream) => stream.writable().await.map(drop),
         }
     }
 
@@ -97,6 +123,9 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.try_io(Interest::READABLE, || into.read_from_stream(stream.as_fd())),
             Self::Unix(stream) => stream.try_io(Interest::READABLE, || into.read_from_stream(stream.as_fd())),
+            Self::Vsock(stream) => {
+                stream.try_io(Interest::READABLE, |descriptor| into.read_from_stream(descriptor.as_fd()))
+            }
         }
     }
 
@@ -104,6 +133,9 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.try_io(Interest::WRITABLE, || from.write_to_stream(stream.as_fd())),
             Self::Unix(stream) => stream.try_io(Interest::WRITABLE, || from.write_to_stream(stream.as_fd())),
+            Self::Vsock(stream) => {
+                stream.try_io(Interest::WRITABLE, |descriptor| from.write_to_stream(descriptor.as_fd()))
+            }
         }
     }
 
@@ -113,6 +145,7 @@ impl Stream {
         let _ = match self {
             Self::Tcp(stream) => rustix::net::shutdown(stream, how),
             Self::Unix(stream) => rustix::net::shutdown(stream, how),
+            Self::Vsock(stream) => rustix::net::shutdown(stream, how),
         };
     }
 }
