@@ -24,12 +24,14 @@ use bindings::{
     exports::ninering::fs::iter::{AddError, CopyError, Direction, IterError, IterState, Kind, Segment, Transfer},
     ninering::fs::{
         memory::{self, Extent, MemoryError},
-        virtqueue::{self, Chain, QueueError, Returned, Submitted, UsedChain},
+        virtqueue::{self, BriefReply, Chain, Payload, QueueError, Replies, Returned, Submitted, UsedChain},
     },
 };
 
 const ITER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/iter-alone.wasm"));
 const REGION: usize = 1 << 20;
+/// The number of the queue.
+const QUEUE: u32 = 7;
 
 /// What stands for the region.
 pub struct RegionHandle;
@@ -59,7 +61,27 @@ impl Host {
 }
 
 impl memory::Host for Host {}
-impl virtqueue::Host for Host {}
+impl virtqueue::Host for Host {
+    fn submit_one(
+        &mut self,
+        queue: u32,
+        id: u32,
+        header: Vec<u8>,
+        _reply_len: u32,
+        payload: Payload,
+    ) -> wasmtime::Result<(Result<(), QueueError>, Returned)> {
+        if queue != QUEUE {
+            return Ok((Err(QueueError::Broken), Returned::Nothing));
+        }
+        let added = match payload {
+            Payload::None => self.add(&header, &[], &[]),
+            Payload::Out(extent) => self.add(&header, &[extent], &[]),
+            Payload::In(extent) => self.add(&header, &[], &[extent]),
+        };
+        let chain = UsedChain { id, written: 2, header_len: 2 };
+        Ok((added, Returned::Brief(BriefReply { chain, header: (0x0201, 0, 0) })))
+    }
+}
 
 impl memory::HostRegion for Host {
     fn size(&mut self, _: Resource<RegionHandle>) -> wasmtime::Result<u64> {
@@ -123,12 +145,16 @@ impl virtqueue::HostVirtqueue for Host {
         Ok(Resource::new_own(0))
     }
 
+    fn number(&mut self, _: Resource<QueueHandle>) -> wasmtime::Result<u32> {
+        Ok(QUEUE)
+    }
+
     fn kick(&mut self, _: Resource<QueueHandle>) -> wasmtime::Result<()> {
         Ok(())
     }
 
     fn used(&mut self, _: Resource<QueueHandle>) -> wasmtime::Result<Returned> {
-        Ok(Returned { chains: vec![], headers: vec![] })
+        Ok(Returned::Nothing)
     }
 
     fn submit(
@@ -137,7 +163,7 @@ impl virtqueue::HostVirtqueue for Host {
         chains: Vec<Chain>,
         headers: Vec<u8>,
     ) -> wasmtime::Result<Submitted> {
-        let mut returned = Returned { chains: vec![UsedChain { id: 99, written: 1, header_len: 1 }], headers: vec![7] };
+        let mut returned = Replies { chains: vec![UsedChain { id: 99, written: 1, header_len: 1 }], headers: vec![7] };
         let mut stopped = None;
         for chain in &chains {
             match self.add(&headers[..chain.header_len as usize], &chain.out, &chain.in_) {
@@ -145,7 +171,7 @@ impl virtqueue::HostVirtqueue for Host {
                 Err(error) => stopped = Some(error),
             }
         }
-        Ok(Submitted { added: u32::from(stopped.is_none()), stopped, returned })
+        Ok(Submitted { added: u32::from(stopped.is_none()), stopped, returned: Returned::Many(returned) })
     }
 
     fn drop(&mut self, _: Resource<QueueHandle>) -> wasmtime::Result<()> {
@@ -202,6 +228,7 @@ impl Fixture {
             .ninering_fs_iter()
             .call_submit_iter(&mut self.store, queue, 5, b"header", &[], 11, &[transfer], 3)
             .expect("no trap");
+        let Returned::Many(returned) = returned else { panic!("{returned:?}") };
         (added, returned.chains.iter().map(|chain| chain.id).collect())
     }
 }
@@ -340,18 +367,17 @@ fn one_buffer_is_submitted_without_a_handle_to_an_iter() {
     let iters = fixture.component.ninering_fs_iter().clone();
     let submit = |fixture: &mut Fixture, queue, direction, buffer| {
         let submitted = iters.call_submit_ubuf(&mut fixture.store, queue, 5, b"header", direction, buffer, 11);
-        let (added, returned) = submitted.expect("no trap");
-        (added, returned.chains.iter().map(|chain| chain.id).collect::<Vec<_>>())
+        submitted.expect("no trap")
     };
     let buffer = Segment { base: 4097, len: 9000 };
     let unknown = submit(&mut fixture, 0, Direction::Dest, buffer);
-    assert!(matches!(unknown, (Err(AddError::Queue(QueueError::Broken)), ids) if ids.is_empty()));
+    assert!(matches!(unknown, (Err(AddError::Queue(QueueError::Broken)), Returned::Nothing)));
     assert!(fixture.store.data().chains.is_empty());
 
-    let queue = iters.call_attach(&mut fixture.store, Resource::new_own(0)).expect("no trap");
     for direction in [Direction::Dest, Direction::Source] {
-        let submitted = submit(&mut fixture, queue, direction, buffer);
-        assert!(matches!(submitted, (Ok(()), ids) if ids == [99, 5]));
+        let (added, returned) = submit(&mut fixture, QUEUE, direction, buffer);
+        let Returned::Brief(BriefReply { chain, header }) = returned else { panic!("{returned:?}") };
+        assert_eq!((added.is_ok(), chain.id, chain.header_len, header), (true, 5, 2, (0x0201, 0, 0)));
     }
     let extent = (4097, 9000);
     let chains = &fixture.store.data().chains;
@@ -359,7 +385,7 @@ fn one_buffer_is_submitted_without_a_handle_to_an_iter() {
     assert_eq!(extents, [(&[][..], &[extent][..]), (&[extent], &[])]);
 
     let overflowing = Segment { base: u64::MAX, len: 2 };
-    let refused = submit(&mut fixture, queue, Direction::Dest, overflowing);
-    assert!(matches!(refused, (Err(AddError::Iter(IterError::Overflow)), ids) if ids == [99]));
+    let refused = submit(&mut fixture, QUEUE, Direction::Dest, overflowing);
+    assert!(matches!(refused, (Err(AddError::Iter(IterError::Overflow)), Returned::Nothing)));
     assert_eq!(fixture.store.data().chains.len(), 2);
 }

@@ -51,31 +51,70 @@ pub enum AddError {
     Broken(&'static str),
 }
 
-/// The front of a reply: a part of a buffer that holds those of all chains which came back with this one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReplyHeader {
-    buffer: Rc<Vec<u8>>,
-    place: Range<usize>,
+/// The front of a reply.
+#[derive(Clone, Debug)]
+pub struct ReplyHeader(Bytes);
+
+/// Where they are: in place where they are few, as those of a read are.
+#[derive(Clone, Debug)]
+enum Bytes {
+    Brief([u8; BRIEF], u8),
+    Long(Box<[u8; LONG]>, u8),
+    /// A part of a buffer that holds those of all chains which came back with this one.
+    Shared(Rc<Vec<u8>>, Range<usize>),
 }
+
+/// What fits an array of the one kind, and of the other.
+const BRIEF: usize = 24;
+const LONG: usize = 192;
 
 impl ReplyHeader {
     /// The bytes of `buffer` at `place`, as far as there are some.
     pub fn new(buffer: &Rc<Vec<u8>>, place: Range<usize>) -> Self {
-        Self { buffer: buffer.clone(), place }
+        Self(Bytes::Shared(buffer.clone(), place))
+    }
+
+    /// The first `len` of these bytes, or all of them.
+    pub fn brief(bytes: [u8; BRIEF], len: u32) -> Self {
+        Self(Bytes::Brief(bytes, len.min(BRIEF as u32) as u8))
+    }
+
+    /// Likewise.
+    pub fn long(bytes: Box<[u8; LONG]>, len: u32) -> Self {
+        Self(Bytes::Long(bytes, len.min(LONG as u32) as u8))
     }
 }
 
 impl From<Vec<u8>> for ReplyHeader {
     fn from(bytes: Vec<u8>) -> Self {
-        Self { place: 0..bytes.len(), buffer: Rc::new(bytes) }
+        let all = 0..bytes.len();
+        Self(Bytes::Shared(Rc::new(bytes), all))
     }
 }
+
+impl Default for ReplyHeader {
+    fn default() -> Self {
+        Self::brief([0; BRIEF], 0)
+    }
+}
+
+impl PartialEq for ReplyHeader {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for ReplyHeader {}
 
 impl Deref for ReplyHeader {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.buffer.get(self.place.clone()).unwrap_or_default()
+        match &self.0 {
+            Bytes::Brief(bytes, len) => &bytes[..usize::from(*len)],
+            Bytes::Long(bytes, len) => &bytes[..usize::from(*len)],
+            Bytes::Shared(buffer, place) => buffer.get(place.clone()).unwrap_or_default(),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use bindings::{
     exports::ninering::fs::iter::{CopyError, Direction, IterError, IterState, Kind, Segment},
     ninering::fs::{
         memory::{Extent, MemoryError, Region},
-        virtqueue::{Chain, QueueError, Returned, Submitted, Virtqueue},
+        virtqueue::{Chain, Payload, Returned, Submitted, Virtqueue, submit_one},
     },
 };
 use smallvec::SmallVec;
@@ -32,11 +32,6 @@ const MOST_COPIED: u64 = 65_536;
 struct Component;
 
 bindings::export!(Component with_types_in bindings);
-
-thread_local! {
-    /// The queues that were attached, by their number. A component has one thread.
-    static QUEUES: RefCell<Vec<Virtqueue>> = const { RefCell::new(Vec::new()) };
-}
 
 /// An iter behind its handle.
 struct Iter(RefCell<iov_iter::IovIter>);
@@ -57,7 +52,7 @@ impl GuestIovIter for Iter {
             Kind::Xarray => iov_iter::Kind::Xarray,
             Kind::Discard => iov_iter::Kind::Discard,
         };
-        let segments = segments.into_iter().map(|Segment { base, len }| iov_iter::Segment { base, len }).collect();
+        let segments = segments.into_iter().map(|Segment { base, len }| iov_iter::Segment { base, len });
         let iter = iov_iter::IovIter::create(kind, direction.into(), segments, count)?;
         Ok(IovIterResource::new(Self(RefCell::new(iter))))
     }
@@ -167,13 +162,6 @@ impl Guest for Component {
         (added, returned)
     }
 
-    fn attach(queue: Virtqueue) -> u32 {
-        QUEUES.with_borrow_mut(|queues| {
-            queues.push(queue);
-            (queues.len() - 1) as u32 // there is memory for far fewer than 2^32
-        })
-    }
-
     fn submit_ubuf(
         queue: u32,
         id: u32,
@@ -182,13 +170,13 @@ impl Guest for Component {
         buffer: Segment,
         reply_len: u32,
     ) -> (Result<(), AddError>, Returned) {
-        QUEUES.with_borrow(|queues| {
-            let Some(queue) = queues.get(queue as usize) else {
-                let nothing = Returned { chains: Vec::new(), headers: Vec::new() };
-                return (Err(AddError::Queue(QueueError::Broken)), nothing);
-            };
-            submit(queue, id, &header, reply_len, map_ubuf(direction, buffer))
-        })
+        match map_ubuf(direction, buffer) {
+            Ok(payload) => {
+                let (added, returned) = submit_one(queue, id, &header, reply_len, payload);
+                (added.map_err(AddError::Queue), returned)
+            }
+            Err(error) => (Err(AddError::Iter(error.into())), Returned::Nothing),
+        }
     }
 }
 
@@ -215,20 +203,17 @@ fn submit(
 }
 
 /// The one extent of a whole buffer.
-fn map_ubuf(direction: Direction, Segment { base, len }: Segment) -> Mapped {
-    let iter = iov_iter::IovIter::create(
-        iov_iter::Kind::Ubuf,
-        direction.into(),
-        vec![iov_iter::Segment { base, len }],
-        len.into(),
-    );
-    let mut extents = Extents::new();
-    let iter = iter.map_err(|error| AddError::Iter(error.into()))?;
-    iter.extract(len.into(), 1, |extent| extents.push(extent.into()));
-    Ok(match direction {
-        Direction::Source => (extents, Extents::new()),
-        Direction::Dest => (Extents::new(), extents),
-    })
+fn map_ubuf(direction: Direction, Segment { base, len }: Segment) -> Result<Payload, iov_iter::IterError> {
+    let segment = [iov_iter::Segment { base, len }];
+    let iter = iov_iter::IovIter::create(iov_iter::Kind::Ubuf, direction.into(), segment, len.into())?;
+    let mut payload = Payload::None;
+    iter.extract(len.into(), 1, |extent| {
+        payload = match direction {
+            Direction::Source => Payload::Out(extent.into()),
+            Direction::Dest => Payload::In(extent.into()),
+        };
+    });
+    Ok(payload)
 }
 
 /// The extents of all lists of a request.

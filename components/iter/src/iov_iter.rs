@@ -1,5 +1,7 @@
 //! The iterator: where it is in its segments, and how it is moved.
 
+use smallvec::SmallVec;
+
 use crate::types::{Direction, IterError, IterState, Kind, PAGE_SIZE, Segment};
 
 /// An iterator over segments: the analogue of `struct iov_iter`.
@@ -7,7 +9,7 @@ use crate::types::{Direction, IterError, IterState, Kind, PAGE_SIZE, Segment};
 pub struct IovIter {
     kind: Kind,
     direction: Direction,
-    pub(crate) segments: Vec<Segment>,
+    pub(crate) segments: SmallVec<[Segment; 1]>,
     /// Bytes in all segments.
     total: u64,
     /// Bytes before the position.
@@ -27,7 +29,13 @@ impl IovIter {
     /// # Errors
     /// [`IterError::SegmentCount`], [`IterError::Alignment`], [`IterError::Direction`], [`IterError::Overflow`], and
     /// [`IterError::OutOfBounds`] where the segments hold fewer than `count` bytes.
-    pub fn create(kind: Kind, direction: Direction, segments: Vec<Segment>, count: u64) -> Result<Self, IterError> {
+    pub fn create(
+        kind: Kind,
+        direction: Direction,
+        segments: impl IntoIterator<Item = Segment>,
+        count: u64,
+    ) -> Result<Self, IterError> {
+        let segments: SmallVec<[Segment; 1]> = segments.into_iter().collect();
         let is_whole = |segment: &Segment| {
             segment.base.is_multiple_of(PAGE_SIZE) && u64::from(segment.len).is_multiple_of(PAGE_SIZE)
         };

@@ -4,6 +4,7 @@
 //! memory) ends this instance and no other.
 
 use std::{
+    slice,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -50,7 +51,9 @@ use self::bindings::{
     MountComponentPre,
     ninering::fs::{
         memory::MemoryError,
-        virtqueue::{self, QueueError, Returned, Submitted, UsedChain},
+        virtqueue::{
+            self, BriefReply, EightWords, LongReply, Payload, QueueError, Replies, Returned, Submitted, UsedChain,
+        },
     },
 };
 
@@ -61,6 +64,8 @@ static CLIENT_COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/clien
 const TICK: Duration = Duration::from_millis(10);
 /// How long a component may compute in one call, in ticks. It never waits there, so this is a hang.
 const CALL_TICKS: u64 = 500;
+/// The number of the queue: there is one.
+const QUEUE: u32 = 0;
 /// The most bytes that `region.read` and `region.write` copy in one call.
 const MOST_BOUNCED: usize = 65_536;
 
@@ -179,6 +184,8 @@ pub(super) struct Guest {
     pub(super) leases: Leases,
     pub(super) driver: ring::Driver,
     pub(super) device: Box<dyn Device>,
+    /// Space for the headers of replies.
+    headers: Vec<u8>,
     /// What [`Device::interrupts`] says.
     interrupts: bool,
     /// Chains were taken since [`Guest::has_taken`] was asked, on a device that interrupts.
@@ -206,6 +213,7 @@ impl Guest {
             region,
             leases,
             driver,
+            headers: Vec::new(),
             interrupts: device.interrupts(),
             taken: false,
             device,
@@ -252,10 +260,14 @@ impl Guest {
     }
 
     fn take_used(&mut self) -> Returned {
-        // A local device has returned all that was in flight; the longest of the common headers is an `Rgetattr`'s.
+        let mut chains: SmallVec<[UsedChain; 1]> = SmallVec::new();
         let in_flight: usize = self.driver.in_flight().into();
-        let mut chains = Vec::with_capacity(in_flight);
-        let mut headers = Vec::with_capacity(RGETATTR_LEN * in_flight);
+        let mut headers = std::mem::take(&mut self.headers);
+        headers.clear();
+        if in_flight > 1 {
+            // A local device has returned all that was; the longest of the common headers is an `Rgetattr`'s.
+            headers.reserve(RGETATTR_LEN * in_flight);
+        }
         if self.interrupts {
             self.driver.forgo_interrupts();
         }
@@ -273,7 +285,13 @@ impl Guest {
             }
         }
         self.taken |= self.interrupts && !chains.is_empty();
-        Returned { chains, headers }
+        let returned = match *chains {
+            [] => Returned::Nothing,
+            [chain] if headers.len() <= LONG => returned_one(chain, &headers),
+            _ => return Returned::Many(Replies { chains: chains.into_vec(), headers }),
+        };
+        self.headers = headers;
+        returned
     }
 
     /// Were chains taken since this was asked the last time? Then there may be no interrupt for them, and operations of
@@ -293,6 +311,32 @@ impl Guest {
 
 /// Bytes of an `Rgetattr`.
 const RGETATTR_LEN: usize = 160;
+/// Bytes of header in the words of a `long-reply`, and of a `brief-reply`.
+const LONG: usize = 192;
+const BRIEF: usize = 24;
+
+/// A chain, and its header of up to [`LONG`] bytes.
+fn returned_one(chain: UsedChain, header: &[u8]) -> Returned {
+    if header.len() <= BRIEF {
+        let [a, b, c] = words(header);
+        return Returned::Brief(BriefReply { chain, header: (a, b, c) });
+    }
+    let (one, rest) = header.split_at(header.len().min(64));
+    let (two, three) = rest.split_at(rest.len().min(64));
+    let eight = |bytes| {
+        let [a, b, c, d, e, f, g, h] = words(bytes);
+        EightWords { a, b, c, d, e, f, g, h }
+    };
+    Returned::Long(LongReply { chain, header: (eight(one), eight(two), eight(three)) })
+}
+
+/// Bytes as words, as many as there are for them.
+fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
+    let mut padded = [0; LONG];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    let (words, _) = padded.as_chunks();
+    std::array::from_fn(|index| u64::from_le_bytes(words[index]))
+}
 
 /// Bytes of payload in a message's header: what is behind the fixed part of a `Twrite` or `Rread`.
 fn payload_in(header: &[u8]) -> u64 {
@@ -342,7 +386,28 @@ impl From<Extent> for memory::Extent {
 
 impl types::Host for Guest {}
 impl memory::Host for Guest {}
-impl virtqueue::Host for Guest {}
+impl virtqueue::Host for Guest {
+    fn submit_one(
+        &mut self,
+        queue: u32,
+        id: u32,
+        header: Vec<u8>,
+        reply_len: u32,
+        payload: Payload,
+    ) -> wasmtime::Result<(Result<(), QueueError>, Returned)> {
+        if queue != QUEUE {
+            return Ok((Err(QueueError::Broken), Returned::Nothing));
+        }
+        let (out, input): (&[_], &[_]) = match &payload {
+            Payload::None => (&[], &[]),
+            Payload::Out(extent) => (slice::from_ref(extent), &[]),
+            Payload::In(extent) => (&[], slice::from_ref(extent)),
+        };
+        let added = self.add_chain(id, &header, out, reply_len, input);
+        self.kick_device();
+        Ok((added, self.take_used()))
+    }
+}
 
 impl memory::HostRegion for Guest {
     fn size(&mut self, _region: Resource<RegionHandle>) -> wasmtime::Result<u64> {
@@ -424,6 +489,10 @@ impl virtqueue::HostVirtqueue for Guest {
 
     fn share(&mut self, _queue: Resource<QueueHandle>) -> wasmtime::Result<Resource<QueueHandle>> {
         Ok(Resource::new_own(0))
+    }
+
+    fn number(&mut self, _queue: Resource<QueueHandle>) -> wasmtime::Result<u32> {
+        Ok(QUEUE)
     }
 
     fn add(

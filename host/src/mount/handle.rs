@@ -14,7 +14,10 @@ use super::{
     AttributeChanges, Attributes, Buffer, Buffers, Entries, EntriesPlus, Error, FilesystemStatistics, Mount, OpenFlags,
     Qid, Result,
     cache::names::{Change, Known, Missing, Names, Target},
-    component::vfs::{MemoryKind, Node, Value},
+    component::{
+        memory,
+        vfs::{self, MemoryKind, Node, Value},
+    },
     give_up::Patience,
 };
 
@@ -42,6 +45,14 @@ const ROOT: Node = 0;
 /// An operation's value is not of the kind that the operation yields.
 pub(super) fn unexpected(_: Value) -> Error {
     Error::broken("the client answered an operation with another's value")
+}
+
+/// Buffers as the client is told of them.
+fn told(extents: &[memory::Extent]) -> vfs::Buffers {
+    match *extents {
+        [extent] => vfs::Buffers::One(extent),
+        _ => vfs::Buffers::Many(extents.to_vec()),
+    }
 }
 
 /// An operation ended without giving its memory back.
@@ -200,7 +211,7 @@ impl Handle {
     ) -> Result<(usize, Buffers)> {
         let given: usize = buffers.iter().map(Buffer::len).sum();
         let outcome = self.mount.operate(self.incarnation, buffers, |vfs, store, extents| {
-            vfs.call_read(store, self.node, offset, memory, extents)
+            vfs.call_read(store, self.node, offset, memory, &told(extents))
         });
         let (value, buffers, _) = outcome.await;
         let count = yielded!((value,), Count)?;
@@ -255,7 +266,7 @@ impl Handle {
         let _change = self.changing();
         let given: usize = buffers.iter().map(Buffer::len).sum();
         let outcome = self.mount.operate_with(patience, self.incarnation, buffers, |vfs, store, extents| {
-            vfs.call_write(store, self.node, offset, memory, extents)
+            vfs.call_write(store, self.node, offset, memory, &told(extents))
         });
         let (value, buffers, _) = outcome.await;
         // Once more, for what was read meanwhile is perhaps from before.

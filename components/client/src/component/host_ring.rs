@@ -13,9 +13,12 @@ use super::{
     bindings::{
         exports::ninering::fs::vfs::MemoryKind,
         ninering::fs::{
-            iter::{self, IovIter, add_iter, attach, submit_iter, submit_ubuf},
+            iter::{self, IovIter, add_iter, submit_iter, submit_ubuf},
             memory::{self, Region},
-            virtqueue::{Chain, QueueError, Returned, Submitted, UsedChain, Virtqueue},
+            virtqueue::{
+                BriefReply, Chain, EightWords, LongReply, Payload, QueueError, Replies, Returned, Submitted, UsedChain,
+                Virtqueue, submit_one,
+            },
         },
     },
 };
@@ -28,17 +31,17 @@ use crate::ring::{AddError, Direction, Extent, ReplyHeader, Ring, Transfer, Used
 /// immediate device has nothing to gain from several chains with payload at a time, so there each of them kicks.
 pub(super) struct HostRing {
     queue: Virtqueue,
+    /// The queue's number.
+    number: u32,
     region: Region,
     max_header: u32,
     queue_size: u16,
     is_immediate: bool,
-    /// The queue by its number at the iter component, which has it from the first transfer on: before, that costs no memory.
-    attached: OnceCell<u32>,
     waiting: RefCell<Waiting>,
     /// Chains were added of which the device was not told.
     to_tell: Cell<bool>,
     /// What the device has returned and nobody has taken.
-    returned: RefCell<SmallVec<[Returned; 1]>>,
+    returned: RefCell<SmallVec<[Used; 1]>>,
     /// The last kick has brought all that the device had returned.
     is_fresh: Cell<bool>,
 }
@@ -73,7 +76,7 @@ impl HostRing {
             max_header: queue.max_header(),
             queue_size: queue.size(),
             is_immediate,
-            attached: OnceCell::new(),
+            number: queue.number(),
             queue,
             region,
             waiting: RefCell::default(),
@@ -88,7 +91,13 @@ impl HostRing {
         let waiting = &mut *self.waiting.borrow_mut();
         self.to_tell.set(false);
         loop {
-            let Submitted { added, stopped, returned } = self.queue.submit(&waiting.chains, &waiting.headers);
+            let Submitted { added, stopped, returned } = match *waiting.chains {
+                [Chain { id, reply_len, .. }] => {
+                    let (added, returned) = submit_one(self.number, id, &waiting.headers, reply_len, Payload::None);
+                    Submitted { added: added.is_ok().into(), stopped: added.err(), returned }
+                }
+                ref chains => self.queue.submit(chains, &waiting.headers),
+            };
             waiting.forget(added as usize);
             let has_returned = self.take_returned(returned);
             match stopped {
@@ -105,11 +114,32 @@ impl HostRing {
 
     /// Keeps what the device has returned until it is asked for. Tells whether that is something.
     fn take_returned(&self, returned: Returned) -> bool {
-        let is_something = !returned.chains.is_empty();
-        if is_something {
-            self.returned.borrow_mut().push(returned);
+        let mut kept = self.returned.borrow_mut();
+        match returned {
+            Returned::Nothing => return false,
+            Returned::Brief(BriefReply { chain: UsedChain { id, written, header_len }, header: (a, b, c) }) => {
+                let mut header = [0; 24];
+                put(&mut header, [a, b, c]);
+                kept.push(Used { id, written, header: ReplyHeader::brief(header, header_len) });
+            }
+            Returned::Long(LongReply { chain: UsedChain { id, written, header_len }, header: (one, two, three) }) => {
+                let mut header = Box::new([0; 192]);
+                for (bytes, EightWords { a, b, c, d, e, f, g, h }) in header.chunks_mut(64).zip([one, two, three]) {
+                    put(bytes, [a, b, c, d, e, f, g, h]);
+                }
+                kept.push(Used { id, written, header: ReplyHeader::long(header, header_len) });
+            }
+            Returned::Many(Replies { chains, headers }) => {
+                let headers = Rc::new(headers);
+                let mut start = 0;
+                for UsedChain { id, written, header_len } in chains {
+                    let end = start + header_len as usize;
+                    kept.push(Used { id, written, header: ReplyHeader::new(&headers, start..end) });
+                    start = end;
+                }
+            }
         }
-        is_something
+        true
     }
 
     /// Hands over what waits, for the next chain is not to overtake it.
@@ -155,8 +185,7 @@ impl Ring for HostRing {
         if self.is_immediate
             && let Some(segment) = iter.whole_buffer(bytes)
         {
-            let queue = *self.attached.get_or_init(|| attach(self.queue.share()));
-            let (added, returned) = submit_ubuf(queue, id, header, direction.into(), segment, reply_len);
+            let (added, returned) = submit_ubuf(self.number, id, header, direction.into(), segment, reply_len);
             self.to_tell.set(false);
             self.take_returned(returned);
             return added.map(|()| iter.passed.set(bytes)).map_err(AddError::from);
@@ -201,7 +230,7 @@ impl Ring for HostRing {
         if self.to_tell.get() || !self.waiting.borrow().chains.is_empty() { self.submit() } else { Ok(()) }
     }
 
-    fn used(&self, mut take: impl FnMut(Used)) -> Result<(), &'static str> {
+    fn used(&self, take: impl FnMut(Used)) -> Result<(), &'static str> {
         let mut submitted = Ok(());
         if !self.is_fresh.replace(false) {
             if self.waiting.borrow().chains.is_empty() {
@@ -210,15 +239,7 @@ impl Ring for HostRing {
                 submitted = self.submit();
             }
         }
-        for Returned { chains, headers } in self.returned.take() {
-            let headers = Rc::new(headers);
-            let mut start = 0;
-            for UsedChain { id, written, header_len } in chains {
-                let end = start + header_len as usize;
-                take(Used { id, written, header: ReplyHeader::new(&headers, start..end) });
-                start = end;
-            }
-        }
+        self.returned.take().into_iter().for_each(take);
         submitted
     }
 
@@ -242,6 +263,13 @@ impl Ring for HostRing {
     fn iter_over(&self, Extent { offset, len }: Extent) -> Option<HostIter> {
         let run = Run::new(iter::Kind::Kvec, &[memory::Extent { offset, len }]);
         Some(HostIter::new(iter::Direction::Dest, SmallVec::from_buf([run])))
+    }
+}
+
+/// Takes bytes out of words.
+fn put<const N: usize>(bytes: &mut [u8], words: [u64; N]) {
+    for (bytes, word) in bytes.chunks_exact_mut(8).zip(words) {
+        bytes.copy_from_slice(&word.to_le_bytes());
     }
 }
 

@@ -33,6 +33,13 @@ fn run(operation: impl AsyncFnOnce(&Vfs<HostRing>) -> Result<Value, Error> + 'st
     }
 }
 
+fn extents(buffers: &wit_vfs::Buffers) -> &[memory::Extent] {
+    match buffers {
+        wit_vfs::Buffers::One(extent) => std::slice::from_ref(extent),
+        wit_vfs::Buffers::Many(extents) => extents,
+    }
+}
+
 impl Guest for Component {
     fn start(region: Region, queue: Virtqueue, options: wit_vfs::Options) -> wit_vfs::Outcome {
         if MOUNT.with_borrow(Option::is_some) {
@@ -132,9 +139,9 @@ impl Guest for Component {
         node: wit_vfs::Node,
         offset: u64,
         memory: wit_vfs::MemoryKind,
-        buffers: Vec<memory::Extent>,
+        buffers: wit_vfs::Buffers,
     ) -> wit_vfs::Outcome {
-        let (iter, bytes) = HostIter::over(memory, &buffers, iter::Direction::Dest);
+        let (iter, bytes) = HostIter::over(memory, extents(&buffers), iter::Direction::Dest);
         run(async move |vfs| vfs.read(node, offset, iter, bytes).await)
     }
 
@@ -142,9 +149,9 @@ impl Guest for Component {
         node: wit_vfs::Node,
         offset: u64,
         memory: wit_vfs::MemoryKind,
-        buffers: Vec<memory::Extent>,
+        buffers: wit_vfs::Buffers,
     ) -> wit_vfs::Outcome {
-        let (iter, bytes) = HostIter::over(memory, &buffers, iter::Direction::Source);
+        let (iter, bytes) = HostIter::over(memory, extents(&buffers), iter::Direction::Source);
         run(async move |vfs| vfs.write(node, offset, iter, bytes).await)
     }
 

@@ -9,7 +9,7 @@ pub const PAGE: u64 = PAGE_SIZE;
 /// An iter over all of these runs of bytes.
 pub fn iter(kind: Kind, direction: Direction, segments: &[(u64, u32)]) -> IovIter {
     let count = segments.iter().map(|&(_, len)| u64::from(len)).sum();
-    let segments = segments.iter().map(|&(base, len)| Segment { base, len }).collect();
+    let segments = segments.iter().map(|&(base, len)| Segment { base, len });
     IovIter::create(kind, direction, segments, count).expect("a good iter")
 }
 

@@ -10,8 +10,8 @@ use bindings::{
     exports::ninering::fs::{
         client::{self, CallCompletion, CallOutcome},
         vfs::{
-            self, AccessMode, Completion, Entries, EntriesPlus, Error, LockRequest, LookedUp, MemoryKind, Node,
-            OpenFlags, Opened, Options, Outcome, Recovered, SetMode, Value,
+            self, AccessMode, Buffers, Completion, Entries, EntriesPlus, Error, LockRequest, LookedUp, MemoryKind,
+            Node, OpenFlags, Opened, Options, Outcome, Recovered, SetMode, Value,
         },
     },
     ninering::fs::{
@@ -152,6 +152,13 @@ fn wild(region: &Region, queue: &Virtqueue) {
     }
 }
 
+fn extents(lent: &Buffers) -> &[Extent] {
+    match lent {
+        Buffers::One(extent) => std::slice::from_ref(extent),
+        Buffers::Many(extents) => extents,
+    }
+}
+
 impl vfs::Guest for Component {
     fn start(region: Region, queue: Virtqueue, options: Options) -> Outcome {
         let started = Outcome::Complete(Ok(Value::Qid(qid())));
@@ -252,13 +259,13 @@ impl vfs::Guest for Component {
         scripted(&[], NOT_THERE);
     }
 
-    fn read(_: Node, _: u64, _: MemoryKind, lent: Vec<Extent>) -> Outcome {
+    fn read(_: Node, _: u64, _: MemoryKind, lent: Buffers) -> Outcome {
         // More than there is space for, of which nothing was written.
-        scripted(&lent, Outcome::Complete(Ok(Value::Count(u64::MAX))))
+        scripted(extents(&lent), Outcome::Complete(Ok(Value::Count(u64::MAX))))
     }
 
-    fn write(_: Node, _: u64, _: MemoryKind, lent: Vec<Extent>) -> Outcome {
-        scripted(&lent, Outcome::Complete(Ok(Value::Count(u64::MAX))))
+    fn write(_: Node, _: u64, _: MemoryKind, lent: Buffers) -> Outcome {
+        scripted(extents(&lent), Outcome::Complete(Ok(Value::Count(u64::MAX))))
     }
 
     fn read_directory(_: Node, _: u64) -> Outcome {

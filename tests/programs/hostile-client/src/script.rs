@@ -9,7 +9,7 @@ use crate::component::bindings::{
         iter::{self, Direction, IovIter, IterState, Kind, Segment, Transfer},
         memory::{Extent, Region},
         types::Qid,
-        virtqueue::{Chain, Returned, Virtqueue},
+        virtqueue::{BriefReply, Chain, EightWords, LongReply, Payload, Replies, Returned, Virtqueue, submit_one},
     },
 };
 
@@ -30,8 +30,8 @@ pub(crate) struct Script {
     region: Region,
     /// The one that it was started with, and others that were shared.
     queues: Vec<Virtqueue>,
-    /// Numbers by which the iter component knows a queue.
-    attached: Vec<u32>,
+    /// Numbers of queues.
+    numbers: Vec<u32>,
     /// All that was ever allocated or lent, or is near.
     extents: Vec<Extent>,
     iters: Vec<IovIter>,
@@ -46,7 +46,7 @@ impl Script {
             at: 0,
             region,
             queues: vec![queue],
-            attached: Vec::new(),
+            numbers: Vec::new(),
             extents: Vec::new(),
             iters: Vec::new(),
             states: Vec::new(),
@@ -151,7 +151,16 @@ impl Script {
     }
 
     fn take(&mut self, returned: Returned) {
-        self.see(&returned.headers);
+        let bytes = |words: &[u64]| -> Vec<u8> { words.iter().flat_map(|word| word.to_le_bytes()).collect() };
+        match returned {
+            Returned::Nothing => {}
+            Returned::Brief(BriefReply { header: (one, two, three), .. }) => self.see(&bytes(&[one, two, three])),
+            Returned::Long(LongReply { header: (one, two, three), .. }) => {
+                let words = [one, two, three].map(|EightWords { a, b, c, d, e, f, g, h }| [a, b, c, d, e, f, g, h]);
+                self.see(&bytes(words.as_flattened()));
+            }
+            Returned::Many(Replies { headers, .. }) => self.see(&headers),
+        }
     }
 
     /// A header: a message that could be true, more or less, or nothing of the kind.
@@ -319,7 +328,7 @@ impl Script {
             100..=149 => drop(self.leave()),
             150..=199 => {
                 let queue = self.leave();
-                self.attached.extend(queue.map(iter::attach));
+                self.numbers.extend(queue.map(|queue| queue.number()));
             }
             200..=239 => {
                 _ = (self.region.size(), self.region.page_size());
@@ -372,7 +381,7 @@ impl Script {
     fn use_iter(&mut self) {
         let what = self.byte() % 20;
         if what == 0 {
-            return self.submit_ubuf();
+            return self.submit_one();
         }
         let Some(place) = self.place(self.iters.len()) else { return };
         if what > 13 {
@@ -436,15 +445,26 @@ impl Script {
         }
     }
 
-    fn submit_ubuf(&mut self) {
-        let queue = match self.place(self.attached.len() + 1).and_then(|place| self.attached.get(place)) {
+    fn submit_one(&mut self) {
+        let queue = match self.place(self.numbers.len() + 1).and_then(|place| self.numbers.get(place)) {
             Some(queue) => *queue,
             None => self.number() as u32,
         };
-        let (id, header, Extent { offset, len }) = (self.number() as u32, self.header(), self.extent());
-        let direction = if self.byte() < 128 { Direction::Source } else { Direction::Dest };
+        let (id, header, extent) = (self.number() as u32, self.header(), self.extent());
+        let what = self.byte();
         let reply_len = self.reply_len();
-        let (_, returned) = iter::submit_ubuf(queue, id, &header, direction, Segment { base: offset, len }, reply_len);
+        let ubuf = |direction| {
+            let buffer = Segment { base: extent.offset, len: extent.len };
+            iter::submit_ubuf(queue, id, &header, direction, buffer, reply_len).1
+        };
+        let one = |payload| submit_one(queue, id, &header, reply_len, payload).1;
+        let returned = match what {
+            0..=79 => ubuf(Direction::Source),
+            80..=159 => ubuf(Direction::Dest),
+            160..=199 => one(Payload::Out(extent)),
+            200..=239 => one(Payload::In(extent)),
+            _ => one(Payload::None),
+        };
         self.take(returned);
     }
 
