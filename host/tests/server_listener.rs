@@ -148,6 +148,21 @@ fn replies_overtake_those_that_wait() {
 }
 
 #[test]
+fn replies_do_not_wait_for_a_request_behind_them_that_waits() {
+    // As many as leave too little room in a buffer of the server's for the one that waits.
+    const COUNT: u16 = 200;
+    let gate = Gated::default();
+    let serving = Serving::on_unix_socket(server(gate.clone()));
+    let mut connection = begun(&serving, "slow", 1);
+    let mut bytes: Vec<u8> = (0..COUNT).flat_map(|tag| encode(tag, &GETATTR, &[])).collect();
+    bytes.extend(encode(COUNT, &Tmessage::Tread { fid: 1, offset: 0, count: 60_000 }, &[]));
+    connection.write_all(&bytes).unwrap();
+    assert!((0..COUNT).all(|_| next(&mut connection).1 == "Rgetattr"));
+    gate.release();
+    assert_eq!(next(&mut connection), (COUNT, "Rread"));
+}
+
+#[test]
 fn flushes_are_answered_after_their_victim() {
     let gate = Gated::default();
     let serving = Serving::on_unix_socket(server(gate.clone()));

@@ -40,6 +40,8 @@ use crate::{
 
 /// How many bytes are read ahead, and how large a buffer for several small replies is.
 const READ_AHEAD: usize = 64 << 10;
+/// Replies of so many bytes are sent, even if more requests are there to be answered.
+const WORTH_SENDING: usize = 192 << 10;
 /// A request of at least so many bytes is given to a blocking thread in the memory that it was read into; of a smaller
 /// one, a copy keeps less memory in use.
 const WORTH_KEEPING: usize = 16 << 10;
@@ -438,10 +440,9 @@ impl Connection {
     async fn space<'b>(&self, batch: &'b mut Option<Replies>, capacity: usize) -> &'b mut Buffer {
         if batch.as_mut().is_none_or(|replies| replies.buffer.space().len() < capacity) {
             if let Some(full) = batch.take() {
-                let large = full.buffer.filled().len() >= READ_AHEAD / 2;
                 self.outgoing.enqueue(full);
-                if large {
-                    self.outgoing.flush();
+                if self.outgoing.bytes() >= WORTH_SENDING {
+                    self.outgoing.flush_here();
                 }
             }
             let buffer = self.resources.buffers.take(capacity.max(READ_AHEAD));
@@ -459,7 +460,6 @@ impl Connection {
             Some(charge) => charge,
             None => {
                 self.send(batch);
-                self.outgoing.flush();
                 self.budget.take(bytes, limit).await
             }
         }
@@ -469,8 +469,8 @@ impl Connection {
     fn send(&self, batch: &mut Option<Replies>) {
         if let Some(replies) = batch.take() {
             self.outgoing.enqueue(replies);
-            self.outgoing.flush();
         }
+        self.outgoing.flush_here();
     }
 
     /// Sees the last replies off.

@@ -7,6 +7,7 @@ use std::{
     collections::VecDeque,
     io::{self, IoSlice},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -17,6 +18,9 @@ use super::{Resources, budget::Charge, buffers::Buffer, stream::Output};
 
 /// How many replies go out in one system call.
 const MOST_AT_ONCE: usize = 64;
+/// From so many bytes on, a connection's thread waits until the peer has taken them, and so long.
+const MUCH: usize = 32 << 10;
+const WAITS: Duration = Duration::from_millis(20);
 
 /// One or more whole replies in a buffer.
 pub(super) struct Replies {
@@ -75,6 +79,24 @@ impl Outgoing {
         }
     }
 
+    /// The same on the thread that this connection has to itself: where much is left, the thread waits a little for the peer
+    /// to take it. To read more into memory meanwhile, and to have another thread write it, costs more.
+    pub(super) fn flush_here(&self) {
+        let deadline = Instant::now() + WAITS;
+        loop {
+            let mut queue = self.queue.lock();
+            if queue.blocked {
+                return;
+            }
+            self.write(&mut queue);
+            let much = queue.bytes() >= MUCH;
+            drop(queue);
+            if !much || !self.socket.is_writable_by(deadline) {
+                return self.flush();
+            }
+        }
+    }
+
     /// Writes, whenever the socket has space, what it did not take at once.
     pub(super) async fn write_when_possible(&self) {
         loop {
@@ -108,6 +130,11 @@ impl Outgoing {
             }
             self.drained.notified().await;
         }
+    }
+
+    /// How many bytes wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.queue.lock().bytes()
     }
 
     /// Has everything been written?
@@ -157,6 +184,12 @@ impl Outgoing {
 }
 
 impl Queue {
+    /// Bytes that wait.
+    fn bytes(&self) -> usize {
+        let all: usize = self.replies.iter().map(|replies| replies.buffer.filled().len()).sum();
+        all - self.written
+    }
+
     fn advance(&mut self, mut count: usize) {
         while let Some(first) = self.replies.front() {
             let left = first.buffer.filled().len() - self.written;

@@ -4,10 +4,12 @@ use std::{
     io::{self, IoSlice},
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
+    time::Instant,
 };
 
 use bytes::BytesMut;
 use rustix::{
+    event::{PollFd, PollFlags, poll},
     fs::{FileType, OFlags},
     net::{SendAncillaryBuffer, SendFlags, Shutdown, shutdown},
 };
@@ -176,6 +178,14 @@ impl Output {
                 pipe.try_io(Interest::WRITABLE, |descriptor| Ok(rustix::io::writev(descriptor, pieces)?))
             }
         }
+    }
+
+    /// Waits for space, and keeps the thread while it does; `false` where there is none by the deadline.
+    pub(super) fn is_writable_by(&self, deadline: Instant) -> bool {
+        let OutputDescriptor::Socket(socket) = &self.descriptor else { return false };
+        let Ok(left) = deadline.saturating_duration_since(Instant::now()).try_into() else { return false };
+        // Where the peer is gone there is space, too: who writes learns it.
+        matches!(poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&left)), Ok(1..))
     }
 
     /// Waits until there is space. One task at a time may.
