@@ -103,17 +103,24 @@ impl Table {
 }
 
 impl Table {
+    /// Each ratio is of what was measured in one round, within a second or two, before the middle one of the rounds counts:
+    /// so a machine that is slower for a while is to all servers. Where the best counts, it is the ratio of the best.
     fn ratios(&self, servers: &BTreeMap<Server, Vec<Measured>>) -> Ratios {
-        let of = |server| self.figure(servers, server);
-        let peers = || [Server::Diod, Server::Unpfs].into_iter().filter_map(of);
-        let best = peers().map(|peer| peer.rate).max_by(f64::total_cmp);
-        let cheapest = peers().map(|peer| peer.cost).min_by(f64::total_cmp);
-        let ours = of(Server::Ninering);
-        let ratio = |above: Option<f64>, below: Option<f64>| Some(above? / below?);
+        if self.best {
+            return Ratios::of(|server| self.figure(servers, server));
+        }
+        let rounds = servers.values().map(Vec::len).max().unwrap_or_default();
+        let of_rounds: Vec<_> =
+            (0..rounds).map(|round| Ratios::of(|server| servers.get(&server)?.get(round).copied())).collect();
+        let middle = |of: fn(&Ratios) -> Option<f64>| {
+            let mut ratios: Vec<_> = of_rounds.iter().filter_map(of).collect();
+            ratios.sort_by(f64::total_cmp);
+            ratios.get(ratios.len() / 2).copied()
+        };
         Ratios {
-            faster: ratio(ours.map(|ours| ours.rate), best),
-            of_limit: ratio(ours.map(|ours| ours.rate), of(Server::Limit).map(|limit| limit.rate)),
-            cheaper: ratio(cheapest, ours.map(|ours| ours.cost)),
+            faster: middle(|round| round.faster),
+            of_limit: middle(|round| round.of_limit),
+            cheaper: middle(|round| round.cheaper),
         }
     }
 
@@ -143,6 +150,19 @@ struct Ratios {
 }
 
 impl Ratios {
+    fn of(measured: impl Fn(Server) -> Option<Measured>) -> Self {
+        let peers = || [Server::Diod, Server::Unpfs].into_iter().filter_map(&measured);
+        let best = peers().map(|peer| peer.rate).max_by(f64::total_cmp);
+        let cheapest = peers().map(|peer| peer.cost).min_by(f64::total_cmp);
+        let ours = measured(Server::Ninering);
+        let ratio = |above: Option<f64>, below: Option<f64>| Some(above? / below?);
+        Self {
+            faster: ratio(ours.map(|ours| ours.rate), best),
+            of_limit: ratio(ours.map(|ours| ours.rate), measured(Server::Limit).map(|limit| limit.rate)),
+            cheaper: ratio(cheapest, ours.map(|ours| ours.cost)),
+        }
+    }
+
     fn verdict(&self, kind: Kind) -> &'static str {
         let goal = if kind.is_data() { GOALS.1 } else { GOALS.0 };
         match (self.faster, self.of_limit) {
