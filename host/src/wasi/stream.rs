@@ -17,9 +17,9 @@ use crate::mount::{self, Cached};
 /// What is read ahead of a program that only asks whether it could read.
 const READY: usize = 64 << 10;
 /// Reads of fewer bytes than this are small.
-const SMALL: usize = 32 << 10;
-/// The most that is read where less was asked for.
-const LARGEST_WINDOW: usize = 128 << 10;
+const SMALL: usize = 128 << 10;
+/// The least that is read where less was asked for. The most is four times this, or as much as is asked for.
+const WINDOW: usize = 32 << 10;
 /// A window that says that reading ahead was in vain before.
 const NEVER: usize = 1;
 /// How long what was read ahead can be used, from when it was here.
@@ -141,7 +141,7 @@ impl FileInput {
         }
         self.window = match self.window {
             NEVER => NEVER,
-            window if size < SMALL => (window * 4).clamp(SMALL, LARGEST_WINDOW),
+            window if size < SMALL => (window * 4).clamp(WINDOW, 4 * WINDOW.max(size)),
             _ => 0,
         };
         self.give(bytes)
