@@ -18,7 +18,7 @@ use super::{Resources, budget::Charge, buffers::Buffer, stream::Output};
 
 /// How many replies go out in one system call.
 const MOST_AT_ONCE: usize = 64;
-/// From so many bytes on, a connection's thread waits until the peer has taken them, and so long.
+/// From so many bytes on, a connection's thread waits for the peer to take them, and so long at the most.
 const MUCH: usize = 32 << 10;
 const WAITS: Duration = Duration::from_millis(20);
 
@@ -82,7 +82,7 @@ impl Outgoing {
     /// The same on the thread that this connection has to itself: where much is left, the thread waits a little for the peer
     /// to take it. To read more into memory meanwhile, and to have another thread write it, costs more.
     pub(super) fn flush_here(&self) {
-        let deadline = Instant::now() + WAITS;
+        let mut deadline = None;
         loop {
             let mut queue = self.queue.lock();
             if queue.blocked {
@@ -91,7 +91,7 @@ impl Outgoing {
             self.write(&mut queue);
             let much = queue.bytes() >= MUCH;
             drop(queue);
-            if !much || !self.socket.is_writable_by(deadline) {
+            if !much || !self.socket.is_writable_by(*deadline.get_or_insert_with(|| Instant::now() + WAITS)) {
                 return self.flush();
             }
         }

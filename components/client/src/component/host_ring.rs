@@ -186,7 +186,10 @@ impl Ring for HostRing {
             && let Some(segment) = iter.whole_buffer(bytes)
         {
             let (added, returned) = submit_ubuf(self.number, id, header, direction.into(), segment, reply_len);
-            self.to_tell.set(false);
+            // The queue was not touched if the iter was refused.
+            if !matches!(added, Err(iter::AddError::Iter(_))) {
+                self.to_tell.set(false);
+            }
             self.take_returned(returned);
             return added.map(|()| iter.passed.set(bytes)).map_err(AddError::from);
         }
