@@ -190,14 +190,13 @@ impl FromStr for Source {
                 _ => return Err(wrong()),
             }
         }
-        let address = if place.starts_with("tcp://") || place.starts_with("vsock://") {
-            let start = place.find("://").map_or(0, |scheme| scheme + 3);
-            let (address, path) = place.split_at(place[start..].find('/').map_or(place.len(), |slash| start + slash));
+        let address = if let Some((scheme @ ("tcp" | "vsock"), rest)) = place.split_once("://") {
+            let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             if aname.is_empty() {
                 // diod and its kin name exports by their absolute path: the slash belongs to it.
                 aname = if path == "/" { String::new() } else { path.into() };
             }
-            address.parse::<Address>().map_err(|error| bad(&error))?
+            format!("{scheme}://{host}").parse::<Address>().map_err(|error| bad(&error))?
         } else if place.starts_with("unix://") {
             place.parse::<Address>().map_err(|error| bad(&error))?
         } else {

@@ -64,9 +64,9 @@ enum Bytes {
     Shared(Rc<Vec<u8>>, Range<usize>),
 }
 
-/// What fits an array of the one kind, and of the other.
-const BRIEF: usize = 24;
-const LONG: usize = 192;
+/// How many bytes are few, and how many fit the longer array.
+pub(crate) const BRIEF: usize = 24;
+pub(crate) const LONG: usize = 192;
 
 impl ReplyHeader {
     /// The bytes of `buffer` at `place`, as far as there are some.

@@ -33,11 +33,11 @@ Run by anybody else, everything is done as that user.";
 #[cfg(feature = "mount")]
 pub(super) const RELAYS: &str = "\
 RELAYS
-A SOURCE at tcp://, unix:// or vsock:// is another 9P2000.L server's, which is served again. All clients share
-one connection to it. Who attaches here is attached there, by the same name and number, and it is
-that server that checks permissions; it trusts this one as it would any client. With ?uid=NUMBER
-behind the address, all are attached as that user; with --identity process, as who runs this.
-Locks, extended attributes and special files are not passed on.";
+A SOURCE at tcp://, unix:// or vsock:// is another 9P2000.L server's, which is served again. All
+clients share one connection to it. Who attaches here is attached there, by the same name and
+number, and it is that server that checks permissions; it trusts this one as it would any client.
+With ?uid=NUMBER behind the address, all are attached as that user; with --identity process, as
+who runs this. Locks, extended attributes and special files are not passed on.";
 
 /// Exports, and the terms of those that have none of their own.
 #[derive(clap::Args)]

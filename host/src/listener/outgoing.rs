@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
@@ -68,11 +68,15 @@ impl Outgoing {
     /// Writes what waits, as far as the socket takes it now.
     pub(super) fn flush(&self) {
         let mut queue = self.queue.lock();
-        if queue.blocked {
-            return;
+        if !queue.blocked {
+            self.write(&mut queue);
+            self.leave(&mut queue);
         }
-        self.write(&mut queue);
-        if !queue.replies.is_empty() {
+    }
+
+    /// Leaves what the socket did not take to the writing task.
+    fn leave(&self, queue: &mut Queue) {
+        if !queue.replies.is_empty() && !queue.blocked {
             queue.blocked = true;
             queue.waiting = self.resources.now();
             self.blocked.notify_one();
@@ -83,16 +87,15 @@ impl Outgoing {
     /// to take it. To read more into memory meanwhile, and to have another thread write it, costs more.
     pub(super) fn flush_here(&self) {
         let mut deadline = None;
-        loop {
-            let mut queue = self.queue.lock();
-            if queue.blocked {
-                return;
-            }
+        let mut queue = self.queue.lock();
+        while !queue.blocked {
             self.write(&mut queue);
-            let much = queue.bytes() >= MUCH;
-            drop(queue);
-            if !much || !self.socket.is_writable_by(*deadline.get_or_insert_with(|| Instant::now() + WAITS)) {
-                return self.flush();
+            let goes_on = queue.bytes() >= MUCH
+                && MutexGuard::unlocked(&mut queue, || {
+                    self.socket.is_writable_by(*deadline.get_or_insert_with(|| Instant::now() + WAITS))
+                });
+            if !goes_on {
+                return self.leave(&mut queue);
             }
         }
     }

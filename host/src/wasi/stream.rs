@@ -18,7 +18,7 @@ use crate::mount::{self, Cached};
 const READY: usize = 64 << 10;
 /// Reads of fewer bytes than this are small.
 const SMALL: usize = 128 << 10;
-/// The least that is read where less was asked for. The most is four times this, or as much as is asked for.
+/// The least that is read where less was asked for. The most is four times this, or of what is asked for.
 const WINDOW: usize = 32 << 10;
 /// A window that says that reading ahead was in vain before.
 const NEVER: usize = 1;

@@ -22,7 +22,7 @@ use super::{
         },
     },
 };
-use crate::ring::{AddError, Direction, Extent, ReplyHeader, Ring, Transfer, Used};
+use crate::ring::{AddError, BRIEF, Direction, Extent, LONG, ReplyHeader, Ring, Transfer, Used};
 
 /// The ring that the host has handed over.
 ///
@@ -118,13 +118,14 @@ impl HostRing {
         match returned {
             Returned::Nothing => return false,
             Returned::Brief(BriefReply { chain: UsedChain { id, written, header_len }, header: (a, b, c) }) => {
-                let mut header = [0; 24];
+                let mut header = [0; BRIEF];
                 put(&mut header, [a, b, c]);
                 kept.push(Used { id, written, header: ReplyHeader::brief(header, header_len) });
             }
             Returned::Long(LongReply { chain: UsedChain { id, written, header_len }, header: (one, two, three) }) => {
-                let mut header = Box::new([0; 192]);
-                for (bytes, EightWords { a, b, c, d, e, f, g, h }) in header.chunks_mut(64).zip([one, two, three]) {
+                let mut header = Box::new([0; LONG]);
+                for (bytes, EightWords { a, b, c, d, e, f, g, h }) in header.chunks_mut(LONG / 3).zip([one, two, three])
+                {
                     put(bytes, [a, b, c, d, e, f, g, h]);
                 }
                 kept.push(Used { id, written, header: ReplyHeader::long(header, header_len) });
