@@ -18,7 +18,7 @@ use ninering::{
     server::{Server, ServerOptions},
     source::Source,
 };
-use ninering_wire::{Errno, Frame, NOTAG, Qid, QidType, Rmessage, Tmessage, mode};
+use ninering_wire::{Errno, Frame, NOTAG, Qid, QidType, Qids, Rmessage, Tmessage, mode};
 
 fn options() -> MountOptions {
     // What the servers of these tests are asked is what the tests do, and no more.
@@ -87,7 +87,8 @@ fn honest(tag: u16, message: &Tmessage<'_>) -> Option<Vec<u8>> {
         match message {
             Tmessage::Twalk { names, .. } => {
                 let qids = names.iter().map(|name| if name.starts_with(b"dir") { directory() } else { file });
-                Rmessage::Rwalk { qids: ninering_wire::Qids::collect(qids).expect("qids") }
+                let qids: Vec<_> = qids.collect();
+                return Some(reply(tag, Rmessage::Rwalk { qids: Qids::new(&qids).expect("qids") }));
             }
             Tmessage::Tlopen { .. } => Rmessage::Rlopen { qid: file, iounit: 0 },
             Tmessage::Tclunk { .. } => Rmessage::Rclunk {},
@@ -132,8 +133,8 @@ async fn a_lie_breaks_its_own_mount_and_says_what_it_was() {
         (
             "more qids than names",
             Box::new(|tag, _| {
-                let qids = ninering_wire::Qids::collect([directory(); 5]).expect("qids");
-                reply(tag, Rmessage::Rwalk { qids })
+                let qids = [directory(); 5];
+                reply(tag, Rmessage::Rwalk { qids: Qids::new(&qids).expect("qids") })
             }),
         ),
     ];
@@ -259,7 +260,7 @@ async fn links_in_a_circle_end() {
     let link = Qid { kind: QidType::SYMLINK, version: 0, path: 3 };
     let address = lying_server(move |tag, message| match message {
         Tmessage::Twalk { names, .. } => {
-            let qids = ninering_wire::Qids::collect(names.iter().take(1).map(|_| link)).expect("qids");
+            let qids = if names.is_empty() { Qids::default() } else { (&link).into() };
             reply(tag, Rmessage::Rwalk { qids })
         }
         Tmessage::Treadlink { .. } => reply(tag, Rmessage::Rreadlink { target: "again".into() }),

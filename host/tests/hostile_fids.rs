@@ -255,7 +255,7 @@ fn rename_walk_clunk_and_setattr_of_the_same_fid_at_once() {
                         let batch = [
                             walk(from, fid, &[b"f"]),
                             Tmessage::Trename { fid, dfid: to, name: Str(name) },
-                            Tmessage::Tsetattr { fid, attributes },
+                            Tmessage::Tsetattr { fid, attributes: (&attributes).into() },
                             walk(fid, 2, &[]),
                             Tmessage::Tlopen { fid, flags: RDWR },
                             Tmessage::Trenameat {

@@ -324,7 +324,7 @@ fn names_in_their_thousands_deep_are_reached_and_left() {
         for fid in [1, 3] {
             for _ in 0..DEPTH / 16 + 3 {
                 client
-                    .done(&Tmessage::Twalk { fid, newfid: fid, names: Names::collect([Str(b".."); 16]).unwrap() })
+                    .done(&Tmessage::Twalk { fid, newfid: fid, names: Names::new(&[Str(b".."); 16]).unwrap() })
                     .unwrap();
             }
             assert_eq!(client.getattr(fid).unwrap().qid.path, root);

@@ -58,8 +58,7 @@ fn begun(serving: &Serving, name: &str) -> Box<dyn Connection> {
     let mut connection = serving.connect();
     version(&mut connection);
     attach(&mut connection);
-    let names = Names::collect([Str(name.as_bytes())]).unwrap();
-    send(&mut connection, 0, &Tmessage::Twalk { fid: ROOT, newfid: 1, names });
+    send(&mut connection, 0, &Tmessage::Twalk { fid: ROOT, newfid: 1, names: (&Str(name.as_bytes())).into() });
     assert_eq!(next(&mut connection), (0, "Rwalk"));
     send(&mut connection, 0, &Tmessage::Tlopen { fid: 1, flags: RDWR });
     assert_eq!(next(&mut connection), (0, "Rlopen"));
@@ -285,8 +284,7 @@ fn fids_are_limited_and_their_memory_with_them() {
     let mut connection = begun(&serving, "fast");
     let mut refused = 0;
     for newfid in 10..1000 {
-        let names = Names::collect([Str(b"a")]).unwrap();
-        send(&mut connection, 1, &Tmessage::Twalk { fid: ROOT, newfid, names });
+        send(&mut connection, 1, &Tmessage::Twalk { fid: ROOT, newfid, names: (&Str(b"a")).into() });
         let reply = receive(&mut connection).unwrap();
         match Frame::<Rmessage<'_>>::decode(&reply).unwrap().message {
             Rmessage::Rwalk { .. } => {}

@@ -49,11 +49,7 @@ impl Sender {
                 aname: "".into(),
                 n_uname: rustix::process::geteuid().as_raw(),
             },
-            Tmessage::Twalk {
-                fid: ROOT,
-                newfid: sender.file,
-                names: ninering_wire::Names::collect(["file".into()]).unwrap(),
-            },
+            Tmessage::Twalk { fid: ROOT, newfid: sender.file, names: (&ninering_wire::Str(b"file")).into() },
             Tmessage::Tlopen { fid: sender.file, flags: RDWR },
         ] {
             let tag = if matches!(message, Tmessage::Tversion { .. }) { !0 } else { 0 };

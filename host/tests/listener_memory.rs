@@ -13,7 +13,7 @@ use std::{
 };
 
 use common::{Client, ROOT, Socket, encode, gated::until, receive, serving::PATIENCE};
-use ninering_wire::{Errno, Frame, Names, Rmessage, Str, Tmessage, getattr, lopen::RDONLY};
+use ninering_wire::{Errno, Frame, Rmessage, Str, Tmessage, getattr, lopen::RDONLY};
 
 const MIB: usize = 1 << 20;
 
@@ -86,7 +86,7 @@ fn who_opens_and_never_clunks_is_bounded() {
         let mut client = server.client();
         let mut refused = 0;
         for newfid in 1..2 * FIDS as u32 {
-            let names = Names::collect([Str(b"file")]).unwrap();
+            let names = (&Str(b"file")).into();
             match client.call(&Tmessage::Twalk { fid: ROOT, newfid, names }, &[]) {
                 Ok(_) => drop(client.lopen(newfid, RDONLY).unwrap()),
                 Err(error) => {

@@ -23,7 +23,7 @@ use ninering::{
     server::{Server, ServerOptions},
 };
 use ninering_wire::{
-    Errno, Frame, NOFID, NONUNAME, NOTAG, Names, Rmessage, Str, Tmessage, VERSION_9P2000L,
+    Errno, Frame, NOFID, NONUNAME, NOTAG, Rmessage, Str, Tmessage, VERSION_9P2000L,
     lopen::{RDONLY, RDWR},
 };
 
@@ -44,8 +44,7 @@ fn begun(serving: &Serving, name: &str, fids: u32) -> Box<dyn Connection> {
     let (uname, aname) = (Str(b""), Str(b""));
     exchange(0, &Tmessage::Tattach { fid: ROOT, afid: NOFID, uname, aname, n_uname: NONUNAME });
     for newfid in 1..=fids {
-        let names = Names::collect([Str(name.as_bytes())]).unwrap();
-        exchange(0, &Tmessage::Twalk { fid: ROOT, newfid, names });
+        exchange(0, &Tmessage::Twalk { fid: ROOT, newfid, names: (&Str(name.as_bytes())).into() });
         exchange(0, &Tmessage::Tlopen { fid: newfid, flags: RDWR });
     }
     connection

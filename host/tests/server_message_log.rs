@@ -102,6 +102,7 @@ fn requests() -> Vec<Vec<u8>> {
     let lock = Lock { kind: LockType::Write, start: 1, length: 0, proc_id: 7, client_id: bad };
     let attributes = SetAttributes { valid: !0, ..SetAttributes::default() };
     let (fid, name) = (9, bad);
+    let longs = [long; 16];
     let messages = [
         Tmessage::Tversion { msize: 1, version: bad },
         Tmessage::Tauth { afid: 1, uname: bad, aname: bad, n_uname: !0 },
@@ -114,7 +115,7 @@ fn requests() -> Vec<Vec<u8>> {
         Tmessage::Trename { fid, dfid: fid, name },
         Tmessage::Treadlink { fid },
         Tmessage::Tgetattr { fid, request_mask: !0 },
-        Tmessage::Tsetattr { fid, attributes },
+        Tmessage::Tsetattr { fid, attributes: (&attributes).into() },
         Tmessage::Txattrwalk { fid, newfid: 1, name },
         Tmessage::Txattrcreate { fid, name, size: 1, flags: !0 },
         Tmessage::Treaddir { fid, offset: 0, count: 1000 },
@@ -126,14 +127,14 @@ fn requests() -> Vec<Vec<u8>> {
         Tmessage::Trenameat { olddirfid: fid, oldname: name, newdirfid: fid, newname: long },
         Tmessage::Tunlinkat { dirfid: fid, name, flags: !0 },
         Tmessage::Tflush { oldtag: 1 },
-        Tmessage::Twalk { fid, newfid: fid, names: Names::collect([long; 16]).unwrap() },
+        Tmessage::Twalk { fid, newfid: fid, names: Names::new(&longs).unwrap() },
         Tmessage::Tread { fid, offset: 0, count: 100 },
         Tmessage::Twrite { fid, offset: 0, count: 0 },
         Tmessage::Tclunk { fid },
         Tmessage::Tremove { fid },
     ];
     let mut requests: Vec<_> = messages.iter().map(|message| encode(1, message, &[])).collect();
-    let names = Names::collect([bad]).unwrap();
+    let names = Names::from(&bad);
     let mut visit = encode(NOTAG, &Tmessage::Tunlinkat { dirfid: NOFID, name, flags: 0 }, &[]);
     for _ in 0..3 {
         let tag = if visit.len() < 100 { NOTAG } else { 1 };

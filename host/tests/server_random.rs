@@ -10,7 +10,7 @@ use ninering::{
     payload::Payload,
     server::{Server, ServerOptions, Session},
 };
-use ninering_wire::{Frame, LockType, NOFID, Names, Rmessage, SetAttributes, Str, TWRITE_LEN, Tmessage};
+use ninering_wire::{Far, Frame, LockType, NOFID, Names, Rmessage, SetAttributes, Str, TWRITE_LEN, Tmessage};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 /// A session in which little happened yet: a few fids, open and not, of files of each kind.
@@ -71,7 +71,7 @@ fn parts() -> impl Strategy<Value = Parts> {
     (any::<u8>(), [fid(), fid()], [name(), name()], [number(), number(), number()], vec(name(), 0..=16))
 }
 
-/// A request that is well-formed, whatever it asks for.
+/// A request that is well-formed, whatever it asks for. What it refers to stays in memory: a test is short.
 fn request<'a>((kind, [fid, other], [name, second], [one, two, three], names): &'a Parts) -> Tmessage<'a> {
     let (fid, other, name, second) = (*fid, *other, Str(name), Str(second));
     let (flags, mode, count) = (*one as u32, *two as u32, *three as u32);
@@ -87,7 +87,7 @@ fn request<'a>((kind, [fid, other], [name, second], [one, two, three], names): &
         8 => {
             let attributes =
                 SetAttributes { valid: flags, mode, size: *three, mtime_nsec: *one, ..SetAttributes::default() };
-            Tmessage::Tsetattr { fid, attributes }
+            Tmessage::Tsetattr { fid, attributes: Far::from(&*Box::leak(Box::new(attributes))) }
         }
         9 => Tmessage::Txattrwalk { fid, newfid: other, name },
         10 => Tmessage::Txattrcreate { fid, name, size: *one % 100_000, flags: count % 5 },
@@ -110,8 +110,8 @@ fn request<'a>((kind, [fid, other], [name, second], [one, two, three], names): &
         19 => Tmessage::Tattach { fid, afid: NOFID, uname: name, aname: Str(b""), n_uname: flags },
         20 => Tmessage::Tflush { oldtag: flags as u16 },
         21..=23 => {
-            let names = Names::collect(names.iter().map(|name| Str(name))).expect("at most 16");
-            Tmessage::Twalk { fid, newfid: other, names }
+            let names: Vec<_> = names.iter().map(|name| Str(name)).collect();
+            Tmessage::Twalk { fid, newfid: other, names: Names::new(names.leak()).expect("at most 16") }
         }
         24 => Tmessage::Tread { fid, offset: *one, count },
         25 => Tmessage::Twrite { fid, offset: *one, count: count % 5000 },

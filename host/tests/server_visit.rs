@@ -35,17 +35,18 @@ fn visit(client: &mut Client, newfid: u32, path: &[&str], message: &Tmessage<'_>
 }
 
 fn visit_raw(client: &mut Client, newfid: u32, path: &[&str], inner: &[u8]) -> Visited {
-    let names = Names::collect(path.iter().map(|&name| Str::from(name))).expect("at most 16");
+    let names: Vec<_> = path.iter().map(|&name| Str::from(name)).collect();
+    let names = Names::new(&names).expect("at most 16");
     let reply = client.call(&Tmessage::Tvisit { fid: ROOT, newfid, names, message: Inner(inner) }, &[])?;
     let Rmessage::Rvisit { qids, message } = Frame::<Rmessage<'_>>::decode(&reply).expect("a reply").message else {
         panic!("not an Rvisit");
     };
     let done = (!message.0.is_empty()).then(|| match message.decode().expect("a message within") {
-        Rmessage::Rgetattr { attributes } => Ok(attributes),
+        Rmessage::Rgetattr { attributes } => Ok(attributes.get()),
         Rmessage::Rlerror { ecode } => Err(Errno(ecode)),
         _ => Ok(Attributes::default()),
     });
-    Ok((qids.to_vec(), done))
+    Ok((qids.iter().collect(), done))
 }
 
 fn getattr(fid: u32) -> Tmessage<'static> {
@@ -97,7 +98,8 @@ fn only_what_may_wait_for_the_disk_is_put_off() {
     let visit = |name: &str, newfid: u32, inner: &Tmessage<'_>| {
         let mut bytes = [0; 512];
         let length = inner.encode(NOTAG, &mut bytes).expect("a short message");
-        let names = Names::collect(name.split('/').filter(|name| !name.is_empty()).map(Str::from)).expect("few names");
+        let names: Vec<_> = name.split('/').filter(|name| !name.is_empty()).map(Str::from).collect();
+        let names = Names::new(&names).expect("few names");
         put_off(&Tmessage::Tvisit { fid: ROOT, newfid, names, message: Inner(&bytes[..length]) }, 1)
     };
     assert!(!visit("file", NOFID, &getattr(NOFID)));

@@ -110,7 +110,7 @@ pub async fn call<R: Ring>(session: &Session<R>, request: Request<R::Iter>) -> R
             let end = entries.is_empty();
             Ok(Reply::Entries { entries, end })
         }
-        request => session.request(request.message()?, Cleanup::Nothing, no_payload, reply).await,
+        request => session.request(request.message(&mut Vec::new())?, Cleanup::Nothing, no_payload, reply).await,
     }
 }
 
@@ -120,8 +120,8 @@ fn foreign(fid: u32) -> Result<u32, Errno> {
 }
 
 impl<I> Request<I> {
-    /// The message.
-    fn message(&self) -> Result<Tmessage<'_>, Errno> {
+    /// The message. If it has names, they are listed in `way`.
+    fn message<'m>(&'m self, way: &'m mut Vec<Str<'m>>) -> Result<Tmessage<'m>, Errno> {
         Ok(match self {
             &Self::Auth { afid, ref uname, ref aname, n_uname } => {
                 let (uname, aname) = (uname.as_str().into(), aname.as_str().into());
@@ -133,7 +133,8 @@ impl<I> Request<I> {
                 Tmessage::Tattach { fid: foreign(fid)?, afid, uname, aname, n_uname }
             }
             &Self::Walk { fid, newfid, ref names } => {
-                let names = Names::collect(names.iter().map(|name| Str(name))).map_err(|_| Errno::EINVAL)?;
+                way.extend(names.iter().map(|name| Str(name)));
+                let names = Names::new(way).map_err(|_| Errno::EINVAL)?;
                 Tmessage::Twalk { fid: foreign(fid)?, newfid: foreign(newfid)?, names }
             }
             &Self::Lopen { fid, flags } => Tmessage::Tlopen { fid: foreign(fid)?, flags },
@@ -151,7 +152,9 @@ impl<I> Request<I> {
             }
             &Self::Readlink { fid } => Tmessage::Treadlink { fid: foreign(fid)? },
             &Self::Getattr { fid } => Tmessage::Tgetattr { fid: foreign(fid)?, request_mask: getattr::BASIC },
-            &Self::Setattr { fid, changes } => Tmessage::Tsetattr { fid: foreign(fid)?, attributes: changes },
+            &Self::Setattr { fid, ref changes } => {
+                Tmessage::Tsetattr { fid: foreign(fid)?, attributes: changes.into() }
+            }
             &Self::Xattrwalk { fid, newfid, ref name } => {
                 Tmessage::Txattrwalk { fid: foreign(fid)?, newfid: foreign(newfid)?, name: Str(name) }
             }
@@ -200,11 +203,11 @@ fn reply(message: Rmessage<'_>) -> Option<Reply> {
         Rmessage::Rxattrwalk { size } => Reply::Size(size),
         Rmessage::Rlock { status } => Reply::LockStatus(status),
         Rmessage::Rgetlock { lock } => Reply::Lock(lock.into()),
-        Rmessage::Rwalk { qids } => Reply::Qids(qids.to_vec()),
+        Rmessage::Rwalk { qids } => Reply::Qids(qids.iter().collect()),
         Rmessage::Rlopen { qid, iounit } | Rmessage::Rlcreate { qid, iounit } => Reply::Opened(qid, iounit),
         Rmessage::Rreadlink { target } => Reply::Target(target.to_vec()),
-        Rmessage::Rgetattr { attributes } => Reply::Attributes(attributes),
-        Rmessage::Rstatfs { statfs } => Reply::Statistics(statfs),
+        Rmessage::Rgetattr { attributes } => Reply::Attributes(attributes.get()),
+        Rmessage::Rstatfs { statfs } => Reply::Statistics(statfs.get()),
         Rmessage::Rrename {}
         | Rmessage::Rxattrcreate {}
         | Rmessage::Rsetattr {}

@@ -160,7 +160,8 @@ fn a_read_of_more_than_was_asked_breaks_the_session() {
 #[test]
 fn more_qids_than_names_break_the_session() {
     let reason = broken_by(TWALK, |tag, _| {
-        let qids = Qids::collect([Qid::default(); 3]).unwrap();
+        let qids = [Qid::default(); 3];
+        let qids = Qids::new(&qids).unwrap();
         encode(tag, &Rmessage::Rwalk { qids }, &[])
     });
     assert!(reason.contains("Twalk"), "{reason}");
@@ -368,7 +369,8 @@ fn a_walk_that_calls_everything_a_link_ends() {
         TWALK => {
             let names = usize::from(u16::from_le_bytes([request[15], request[16]]));
             let qid = Qid { kind: QidType::SYMLINK, version: 0, path: 5 };
-            let qids = Qids::collect((0..names).map(|_| qid)).unwrap();
+            let qids: Vec<_> = (0..names).map(|_| qid).collect();
+            let qids = Qids::new(&qids).unwrap();
             encode(tag_of(request), &Rmessage::Rwalk { qids }, &[])
         }
         TREADLINK => encode(tag_of(request), &Rmessage::Rreadlink { target: Str(&b"a/".repeat(2000)) }, &[]),
@@ -408,8 +410,8 @@ fn a_server_that_swaps_directories_for_links_leads_nowhere() {
         if request[4] != TWALK || walks == 1 {
             return honest;
         }
-        let qids = Qids::collect([Qid { kind: QidType::SYMLINK, version: 0, path: 5 }]).unwrap();
-        encode(tag_of(request), &Rmessage::Rwalk { qids }, &[])
+        let link = Qid { kind: QidType::SYMLINK, version: 0, path: 5 };
+        encode(tag_of(request), &Rmessage::Rwalk { qids: (&link).into() }, &[])
     });
     assert_eq!(fixture.stat("d/x/../inner", true), Err(Errno::ENOTDIR.into()));
     // What it calls a link from the beginning is read as one, and here that is the honest part's error.
@@ -421,7 +423,7 @@ fn attributes_are_taken_as_they_come() {
     let fixture = sample();
     lie_to(&fixture, TGETATTR, |tag, _| {
         let attributes = Attributes { valid: 0, mode: u32::MAX, atime_nsec: u64::MAX, ..Attributes::default() };
-        encode(tag, &Rmessage::Rgetattr { attributes }, &[])
+        encode(tag, &Rmessage::Rgetattr { attributes: (&attributes).into() }, &[])
     });
     assert_eq!(fixture.stat("file", true).unwrap().mode, u32::MAX);
 }

@@ -82,6 +82,12 @@ pub(crate) trait Field<'a>: Sized {
     fn write(&self, writer: &mut Writer<'_>) -> Result<(), WireError>;
 }
 
+/// A type that always takes as many bytes on the wire, any of which are one.
+pub(crate) trait FixedLen {
+    /// How many.
+    const LEN: usize;
+}
+
 macro_rules! integers {
     ($($integer:ty)*) => {$(
         impl Field<'_> for $integer {

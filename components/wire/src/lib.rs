@@ -28,6 +28,7 @@
 mod constants;
 mod dirent;
 mod errno;
+mod far;
 mod field;
 pub mod legacy;
 mod message;
@@ -37,6 +38,7 @@ mod types;
 pub use constants::*;
 pub use dirent::{DirEntries, DirEntry};
 pub use errno::Errno;
+pub use far::{Far, List};
 pub use field::WireError;
 pub use message::{Frame, Header, Message, Rmessage, Tmessage};
 pub use name::Name;

@@ -1,7 +1,7 @@
 //! The messages themselves, and the frame around them.
 
 use crate::{
-    Attributes, HEADER_LEN, Inner, Lock, LockStatus, NOFID, Names, Qid, Qids, SetAttributes, Statfs, Str,
+    Attributes, Far, HEADER_LEN, Inner, Lock, LockStatus, NOFID, Names, Qid, Qids, SetAttributes, Statfs, Str,
     field::{Field, Reader, WireError, Writer},
 };
 
@@ -99,7 +99,6 @@ macro_rules! messages {
     ) => {
         $(#[$meta])*
         #[allow(missing_docs, reason = "fields are named and explained in the protocol's description")]
-        #[allow(clippy::large_enum_variant, reason = "there is no allocator to box a walk's names with")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $enum<'a $(, $dialect: $trait)?> { $($(#[$doc])* $name { $($field: $type),* },)* }
 
@@ -184,7 +183,7 @@ messages! {
     /// Asks for attributes.
     24 Tgetattr { fid: u32, request_mask: u64 };
     /// Changes attributes.
-    26 Tsetattr { fid: u32, attributes: SetAttributes };
+    26 Tsetattr { fid: u32, attributes: Far<'a, SetAttributes> };
     /// Makes `newfid` stand for an extended attribute of `fid`, or for the list of their names.
     30 Txattrwalk { fid: u32, newfid: u32, name: Str<'a> };
     /// Makes `fid` take the value of an extended attribute, which is set when it is clunked.
@@ -271,7 +270,7 @@ messages! {
     /// The request failed with a Linux error number.
     7 Rlerror { ecode: u32 };
     /// To [`Tmessage::Tstatfs`].
-    9 Rstatfs { statfs: Statfs };
+    9 Rstatfs { statfs: Far<'a, Statfs> };
     /// To [`Tmessage::Tlopen`]; `iounit` 0 means that `msize` alone is the limit.
     13 Rlopen { qid: Qid, iounit: u32 };
     /// To [`Tmessage::Tlcreate`].
@@ -285,7 +284,7 @@ messages! {
     /// To [`Tmessage::Treadlink`].
     23 Rreadlink { target: Str<'a> };
     /// To [`Tmessage::Tgetattr`].
-    25 Rgetattr { attributes: Attributes };
+    25 Rgetattr { attributes: Far<'a, Attributes> };
     /// To [`Tmessage::Tsetattr`].
     27 Rsetattr {};
     /// To [`Tmessage::Txattrwalk`]: bytes of the value.
@@ -317,7 +316,7 @@ messages! {
     /// To [`Tmessage::Tflush`].
     109 Rflush {};
     /// To [`Tmessage::Twalk`].
-    111 Rwalk { qids: Qids };
+    111 Rwalk { qids: Qids<'a> };
     /// To [`Tmessage::Tread`]: the `count` bytes follow.
     117 Rread { count: u32 } + payload of count;
     /// To [`Tmessage::Twrite`].
@@ -327,5 +326,5 @@ messages! {
     /// To [`Tmessage::Tremove`].
     123 Rremove {};
     /// To [`Tmessage::Tvisit`]: as an [`Rmessage::Rwalk`]; and if that came to its end, the reply to `message`.
-    201 Rvisit { qids: Qids, message: Inner<'a> };
+    201 Rvisit { qids: Qids<'a>, message: Inner<'a> };
 }

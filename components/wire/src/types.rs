@@ -3,8 +3,8 @@
 use core::{fmt, ops::Deref};
 
 use crate::{
-    Frame, MAXWELEM, Message, Rmessage, Tmessage,
-    field::{Field, Reader, WireError, Writer, record},
+    Frame, List, Message, Rmessage, Tmessage,
+    field::{Field, FixedLen, Reader, WireError, Writer, record},
     mode,
 };
 
@@ -156,96 +156,11 @@ impl Qid {
     pub const LEN: usize = 13;
 }
 
-/// Up to [`MAXWELEM`] things in a row: `count[2]` and as many.
-macro_rules! short_list {
-    ($(#[$meta:meta])* $name:ident $(<$life:lifetime>)? of $item:ty) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy)]
-        pub struct $name $(<$life>)? { items: [$item; MAXWELEM], count: u8 }
+/// The names of a `Twalk`, as they came: not checked yet.
+pub type Names<'a> = List<'a, Str<'a>>;
 
-        impl $(<$life>)? $name $(<$life>)? {
-            /// Takes the items from an iterator.
-            ///
-            /// # Errors
-            /// [`WireError::TooManyNames`] past [`MAXWELEM`] items.
-            pub fn collect(items: impl IntoIterator<Item = $item>) -> Result<Self, WireError> {
-                let mut list = Self::default();
-                for item in items {
-                    list.push(item)?;
-                }
-                Ok(list)
-            }
-
-            /// Appends an item.
-            ///
-            /// # Errors
-            /// [`WireError::TooManyNames`] past [`MAXWELEM`] items.
-            pub fn push(&mut self, item: $item) -> Result<(), WireError> {
-                let slot = self.items.get_mut(usize::from(self.count));
-                *slot.ok_or(WireError::TooManyNames(u16::from(self.count) + 1))? = item;
-                self.count += 1;
-                Ok(())
-            }
-        }
-
-        impl $(<$life>)? Default for $name $(<$life>)? {
-            fn default() -> Self {
-                Self { items: [Default::default(); MAXWELEM], count: 0 }
-            }
-        }
-
-        impl $(<$life>)? Deref for $name $(<$life>)? {
-            type Target = [$item];
-
-            fn deref(&self) -> &[$item] {
-                &self.items[..usize::from(self.count)]
-            }
-        }
-
-        impl $(<$life>)? PartialEq for $name $(<$life>)? {
-            fn eq(&self, other: &Self) -> bool {
-                **self == **other
-            }
-        }
-
-        impl $(<$life>)? Eq for $name $(<$life>)? {}
-
-        impl $(<$life>)? fmt::Debug for $name $(<$life>)? {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.debug_list().entries(self.iter()).finish()
-            }
-        }
-
-        impl<'a> Field<'a> for $name $(<$life>)? {
-            fn read(reader: &mut Reader<'a>) -> Result<Self, WireError> {
-                let count = u16::read(reader)?;
-                if usize::from(count) > MAXWELEM {
-                    return Err(WireError::TooManyNames(count));
-                }
-                let mut list = Self::default();
-                for _ in 0..count {
-                    list.push(Field::read(reader)?)?;
-                }
-                Ok(list)
-            }
-
-            fn write(&self, writer: &mut Writer<'_>) -> Result<(), WireError> {
-                u16::from(self.count).write(writer)?;
-                self.iter().try_for_each(|item| item.write(writer))
-            }
-        }
-    };
-}
-
-short_list! {
-    /// The names of a `Twalk`, as they came: not checked yet.
-    Names<'a> of Str<'a>
-}
-
-short_list! {
-    /// The qids of an `Rwalk`: one for each name that could be walked.
-    Qids of Qid
-}
+/// The qids of an `Rwalk`: one for each name that could be walked.
+pub type Qids<'a> = List<'a, Qid>;
 
 record! {
     /// A file's attributes, as `Rgetattr` tells them.
@@ -294,6 +209,10 @@ record! {
     }
 }
 
+impl FixedLen for Attributes {
+    const LEN: usize = 8 + Qid::LEN + 3 * 4 + 15 * 8;
+}
+
 record! {
     /// What `Tsetattr` is to change.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -319,6 +238,10 @@ record! {
     }
 }
 
+impl FixedLen for SetAttributes {
+    const LEN: usize = 4 * 4 + 5 * 8;
+}
+
 record! {
     /// A filesystem's figures, as `Rstatfs` tells them.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -342,6 +265,10 @@ record! {
         /// The longest name, in bytes.
         namelen: u32,
     }
+}
+
+impl FixedLen for Statfs {
+    const LEN: usize = 2 * 4 + 6 * 8 + 4;
 }
 
 /// What kind of lock (`P9_LOCK_TYPE_*`).

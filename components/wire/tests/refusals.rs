@@ -154,10 +154,9 @@ fn a_walk_has_sixteen_names() {
     assert_eq!(Rmessage::decode_body(111, &[17, 0]), Err(WireError::TooManyNames(17)));
     assert_eq!(Rmessage::decode_body(111, &[1, 0]), Err(WireError::Truncated));
 
-    let mut names = Names::collect([Str(b"x"); MAXWELEM]).unwrap();
-    assert_eq!(names.push(Str(b"x")), Err(WireError::TooManyNames(17)));
-    assert_eq!(names.len(), 16);
-    assert_eq!(Qids::collect([Qid::default(); 17]), Err(WireError::TooManyNames(17)));
+    assert_eq!(Names::new(&[Str(b"x"); MAXWELEM]).unwrap().len(), 16);
+    assert_eq!(Names::new(&[Str(b"x"); MAXWELEM + 1]), Err(WireError::TooManyNames(17)));
+    assert_eq!(Qids::new(&[Qid::default(); 17]), Err(WireError::TooManyNames(17)));
 }
 
 #[test]

@@ -76,7 +76,8 @@ fn a_session_begins() {
 #[test]
 fn a_fid_walks_and_is_clunked() {
     // size[4] Twalk tag[2] fid[4] newfid[4] nwname[2] nwname*(wname[s])
-    let names = Names::collect(["usr".into(), "..".into()]).unwrap();
+    let names = ["usr".into(), "..".into()];
+    let names = Names::new(&names).unwrap();
     request(
         "1a000000 6e 0000 01000000 02000000 0200 0300 757372 0200 2e2e",
         0,
@@ -92,7 +93,7 @@ fn a_fid_walks_and_is_clunked() {
     reply(
         &format!("23000000 6f 0000 0200 {DIRECTORY_HEX} 00 01000000 0200000000000000"),
         0,
-        Rmessage::Rwalk { qids: Qids::collect([DIRECTORY, file]).unwrap() },
+        Rmessage::Rwalk { qids: Qids::new(&[DIRECTORY, file]).unwrap() },
     );
     request("0b000000 78 0000 02000000", 0, Tmessage::Tclunk { fid: 2 });
     request("0b000000 7a 0000 02000000", 0, Tmessage::Tremove { fid: 2 });
@@ -159,7 +160,7 @@ fn attributes_are_told_and_changed() {
         ),
         0,
         Rmessage::Rgetattr {
-            attributes: Attributes {
+            attributes: (&Attributes {
                 valid: getattr::BASIC,
                 qid: DIRECTORY,
                 mode: mode::IFDIR | 0o755,
@@ -180,7 +181,8 @@ fn attributes_are_told_and_changed() {
                 btime_nsec: 9,
                 generation: 10,
                 data_version: 11,
-            },
+            })
+                .into(),
         },
     );
     // size[4] Tsetattr tag[2] fid[4] valid[4] mode[4] uid[4] gid[4] size[8] atime_sec[8] atime_nsec[8] mtime_sec[8]
@@ -191,7 +193,7 @@ fn attributes_are_told_and_changed() {
         0,
         Tmessage::Tsetattr {
             fid: 1,
-            attributes: SetAttributes {
+            attributes: (&SetAttributes {
                 valid: setattr::MODE | setattr::SIZE,
                 mode: 0o644,
                 uid: !0,
@@ -201,7 +203,8 @@ fn attributes_are_told_and_changed() {
                 atime_nsec: 2,
                 mtime_sec: 3,
                 mtime_nsec: 4,
-            },
+            })
+                .into(),
         },
     );
     request("0b000000 08 0000 01000000", 0, Tmessage::Tstatfs { fid: 1 });
@@ -211,7 +214,7 @@ fn attributes_are_told_and_changed() {
          0500000000000000 0600000000000000 ff000000",
         0,
         Rmessage::Rstatfs {
-            statfs: Statfs {
+            statfs: (&Statfs {
                 kind: 0x0102_1997,
                 bsize: 4096,
                 blocks: 1,
@@ -221,7 +224,8 @@ fn attributes_are_told_and_changed() {
                 ffree: 5,
                 fsid: 6,
                 namelen: 255,
-            },
+            })
+                .into(),
         },
     );
 }

@@ -8,7 +8,7 @@ use ninering_wire::{
     lock,
 };
 
-use super::text::{Changes, Flags, List, OpenFlags, OpenMode, OrNone, Quoted, ShownAttributes, ShownQid, lock_name};
+use super::text::{Changes, Flags, Listed, OpenFlags, OpenMode, OrNone, Quoted, ShownAttributes, ShownQid, lock_name};
 use crate::server::request_name;
 
 /// How many characters of what has no form of its own are shown.
@@ -96,7 +96,7 @@ fn write_request(out: &mut Formatter<'_>, message: &Tmessage<'_>) -> fmt::Result
         }
         Tmessage::Tgetattr { fid, request_mask } => write!(out, "{name}(fid={fid}, mask={request_mask:#x})"),
         Tmessage::Tsetattr { fid, attributes } => {
-            let changes = Changes(attributes).to_string();
+            let changes = Changes(attributes.get()).to_string();
             let separator = if changes.is_empty() { "" } else { ", " };
             write!(out, "{name}(fid={fid}{separator}{changes})")
         }
@@ -141,11 +141,11 @@ fn write_request(out: &mut Formatter<'_>, message: &Tmessage<'_>) -> fmt::Result
             write!(out, "{name}(fid={fid}, afid={afid}, uname={uname}, aname={aname}, n_uname={n_uname})")
         }
         Tmessage::Tflush { oldtag } => write!(out, "{name}(oldtag={oldtag})"),
-        Tmessage::Twalk { fid, newfid, ref names } => {
-            write!(out, "{name}(fid={fid}, newfid={newfid}, names={})", List(names))
+        Tmessage::Twalk { fid, newfid, names } => {
+            write!(out, "{name}(fid={fid}, newfid={newfid}, names={})", Listed(names))
         }
-        Tmessage::Tvisit { fid, newfid, ref names, message } => {
-            write!(out, "{name}(fid={fid}, newfid={}, names={}, ", OrNone(newfid), List(names))?;
+        Tmessage::Tvisit { fid, newfid, names, message } => {
+            write!(out, "{name}(fid={fid}, newfid={}, names={}, ", OrNone(newfid), Listed(names))?;
             match message.decode() {
                 // One within another is refused, and could be repeated without end.
                 Err(_) | Ok(Tmessage::Tvisit { .. }) => write!(out, "{} bytes)", message.0.len()),
@@ -162,7 +162,7 @@ fn write_reply(out: &mut Formatter<'_>, message: &Rmessage<'_>) -> fmt::Result {
     match *message {
         Rmessage::Rlerror { ecode } => write!(out, "{:?}", Errno(ecode)),
         Rmessage::Rstatfs { statfs } => {
-            let Statfs { kind, bsize, blocks, bfree, bavail, files, ffree, namelen, .. } = statfs;
+            let Statfs { kind, bsize, blocks, bfree, bavail, files, ffree, namelen, .. } = statfs.get();
             write!(out, "type={kind:#x}, bsize={bsize}, blocks={blocks}, bfree={bfree}, bavail={bavail}, ")?;
             write!(out, "files={files}, ffree={ffree}, namelen={namelen}")
         }
@@ -176,7 +176,7 @@ fn write_reply(out: &mut Formatter<'_>, message: &Rmessage<'_>) -> fmt::Result {
         | Rmessage::Rattach { qid }
         | Rmessage::Rauth { aqid: qid } => write!(out, "{}", ShownQid(qid)),
         Rmessage::Rreadlink { target } => write!(out, "{}", Quoted(target)),
-        Rmessage::Rgetattr { attributes } => write!(out, "{}", ShownAttributes(attributes)),
+        Rmessage::Rgetattr { attributes } => write!(out, "{}", ShownAttributes(attributes.get())),
         Rmessage::Rxattrwalk { size } => write!(out, "{size} bytes"),
         Rmessage::Rreaddir { count } | Rmessage::Rread { count } => write!(out, "{count} bytes"),
         Rmessage::Rlock { status } => out.write_str(match status {
@@ -187,9 +187,9 @@ fn write_reply(out: &mut Formatter<'_>, message: &Rmessage<'_>) -> fmt::Result {
         }),
         Rmessage::Rgetlock { lock } => write!(out, "{}", ShownLock(lock)),
         Rmessage::Rversion { msize, version } => write!(out, "{msize}, {}", Quoted(version)),
-        Rmessage::Rwalk { ref qids } => write!(out, "{}", List(qids)),
-        Rmessage::Rvisit { ref qids, message } => {
-            write!(out, "{}", List(qids))?;
+        Rmessage::Rwalk { qids } => write!(out, "{}", Listed(qids)),
+        Rmessage::Rvisit { qids, message } => {
+            write!(out, "{}", Listed(qids))?;
             match (message.0, message.decode()) {
                 ([], _) => Ok(()),
                 (_, Ok(message)) if !matches!(message, Rmessage::Rvisit { .. }) => {

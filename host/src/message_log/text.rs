@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use ninering_wire::{Attributes, LockType, Qid, SetAttributes, Str, legacy, lopen, mode, setattr};
+use ninering_wire::{Attributes, LockType, Names, Qid, Qids, SetAttributes, Str, legacy, lopen, mode, setattr};
 
 /// How many bytes of a name or another string are shown.
 const MOST_BYTES: usize = 80;
@@ -36,26 +36,25 @@ impl Boundary for [u8] {
 }
 
 /// Things in brackets.
-pub(super) struct List<'a, T>(pub(super) &'a [T]);
+pub(super) struct Listed<L>(pub(super) L);
 
-impl<T: Copy> List<'_, T> {
-    fn write<D: Display>(&self, out: &mut Formatter<'_>, shown: impl Fn(T) -> D) -> fmt::Result {
-        for (index, &item) in self.0.iter().enumerate() {
-            write!(out, "{}{}", if index == 0 { "[" } else { ", " }, shown(item))?;
-        }
-        out.write_str(if self.0.is_empty() { "[]" } else { "]" })
+fn list<D: Display>(out: &mut Formatter<'_>, items: impl Iterator<Item = D>) -> fmt::Result {
+    out.write_str("[")?;
+    for (index, item) in items.enumerate() {
+        write!(out, "{}{item}", if index == 0 { "" } else { ", " })?;
+    }
+    out.write_str("]")
+}
+
+impl Display for Listed<Names<'_>> {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        list(out, self.0.iter().map(Quoted))
     }
 }
 
-impl Display for List<'_, Str<'_>> {
+impl Display for Listed<Qids<'_>> {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        self.write(out, Quoted)
-    }
-}
-
-impl Display for List<'_, Qid> {
-    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        self.write(out, ShownQid)
+        list(out, self.0.iter().map(ShownQid))
     }
 }
 

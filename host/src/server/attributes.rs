@@ -14,7 +14,7 @@ impl Session {
     /// `Tgetattr`.
     pub(super) fn getattr(&self, request: &Request, fid: u32, request_mask: u64) -> Result<usize, Errno> {
         let attributes = self.fid(request, fid)?.attributes(request_mask)?;
-        request.answer(&Rmessage::Rgetattr { attributes })
+        request.answer(&Rmessage::Rgetattr { attributes: (&attributes).into() })
     }
 
     /// `Tsetattr`. `EINVAL` for bits that mean nothing, sizes past the largest signed offset, and nanoseconds that
@@ -45,6 +45,6 @@ impl Session {
     /// and a file has so many links at most (`pathconf`). So it is that of 9P, whatever lies behind.
     pub(super) fn statfs(&self, request: &Request, fid: u32) -> Result<usize, Errno> {
         let statfs = Statfs { kind: V9FS_MAGIC, ..self.fid(request, fid)?.node.statfs()? };
-        request.answer(&Rmessage::Rstatfs { statfs })
+        request.answer(&Rmessage::Rstatfs { statfs: (&statfs).into() })
     }
 }

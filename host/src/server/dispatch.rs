@@ -17,8 +17,8 @@ pub(super) fn dispatch(session: &Session, request: &Request, message: &Tmessage<
         Tmessage::Tattach { fid, afid, uname, aname, n_uname } => {
             session.attach(request, fid, afid, &uname, &aname, n_uname)
         }
-        Tmessage::Twalk { fid, newfid, ref names } => session.walk(request, fid, newfid, names),
-        Tmessage::Tvisit { fid, newfid, ref names, message } => session.visit(request, fid, newfid, names, message),
+        Tmessage::Twalk { fid, newfid, names } => session.walk(request, fid, newfid, names),
+        Tmessage::Tvisit { fid, newfid, names, message } => session.visit(request, fid, newfid, names, message),
         Tmessage::Tclunk { fid } => session.clunk(request, fid),
         Tmessage::Tflush { .. } => request.answer(&Rmessage::Rflush {}),
 
@@ -43,7 +43,7 @@ pub(super) fn dispatch(session: &Session, request: &Request, message: &Tmessage<
         Tmessage::Trename { fid, dfid, name } => session.rename(request, fid, dfid, &name),
 
         Tmessage::Tgetattr { fid, request_mask } => session.getattr(request, fid, request_mask),
-        Tmessage::Tsetattr { fid, attributes } => session.setattr(request, fid, attributes),
+        Tmessage::Tsetattr { fid, attributes } => session.setattr(request, fid, attributes.get()),
         Tmessage::Treadlink { fid } => session.readlink(request, fid),
         Tmessage::Tstatfs { fid } => session.statfs(request, fid),
 

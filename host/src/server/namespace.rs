@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use ninering_wire::{Errno, HEADER_LEN, NOFID, Name, Qids, Rmessage, Str, VERSION_NINERING, VERSION_UNKNOWN};
+use ninering_wire::{
+    Errno, HEADER_LEN, MAXWELEM, NOFID, Name, Names, Qid, Qids, Rmessage, Str, VERSION_NINERING, VERSION_UNKNOWN,
+};
 use smallvec::SmallVec;
 
 use super::{
@@ -16,6 +18,14 @@ use super::{
     session::Agreed,
 };
 use crate::backend::NodeRef;
+
+/// What was met on a walk: at most one for each name.
+pub(super) type Passed = SmallVec<[Qid; MAXWELEM]>;
+
+/// The same for a reply.
+pub(super) fn qids(passed: &[Qid]) -> Qids<'_> {
+    Qids::new(passed).unwrap_or_default() // there are no more names
+}
 
 impl Session {
     /// `Tversion`: begins the session anew, whatever comes of it. `EINVAL` for an `msize` below [`LEAST_MSIZE`].
@@ -69,7 +79,7 @@ impl Session {
         request: &Request,
         number: u32,
         new_number: u32,
-        names: &[Str<'_>],
+        names: Names<'_>,
     ) -> Result<usize, Errno> {
         let moves = number == new_number;
         let fid = if moves { self.fids.get(number)? } else { self.fids.get_and_check_free(number, new_number)? };
@@ -77,9 +87,9 @@ impl Session {
         if moves && fid.is_open() {
             return Err(Errno::EINVAL);
         }
-        let mut qids = Qids::default();
-        let Some((node, place)) = self.walk_from(&fid, names, &mut qids)? else {
-            return request.answer(&Rmessage::Rwalk { qids });
+        let mut passed = Passed::new();
+        let Some((node, place)) = self.walk_from(&fid, names.iter(), &mut passed)? else {
+            return request.answer(&Rmessage::Rwalk { qids: qids(&passed) });
         };
         let new_fid = Fid::new(node, Arc::clone(&fid.attach), place);
         if moves {
@@ -87,22 +97,22 @@ impl Session {
         } else {
             self.fids.insert(new_number, new_fid)?;
         }
-        request.answer(&Rmessage::Rwalk { qids })
+        request.answer(&Rmessage::Rwalk { qids: qids(&passed) })
     }
 
-    /// Walks, and adds to `qids` what is met. `None` where that has come to some names, but not to all of them.
-    pub(super) fn walk_from(
+    /// Walks, and adds to `passed` what is met. `None` where that has come to some names, but not to all of them.
+    pub(super) fn walk_from<'n>(
         &self,
         fid: &Fid,
-        names: &[Str<'_>],
-        qids: &mut Qids,
+        names: impl Iterator<Item = Str<'n>>,
+        passed: &mut Passed,
     ) -> Result<Option<(NodeRef, Option<Place>)>, Errno> {
         let mut node = Arc::clone(&fid.node);
         let mut reached_by = None;
-        for (index, name) in names.iter().enumerate() {
-            match step(&node, name) {
+        for (index, name) in names.enumerate() {
+            match step(&node, &name) {
                 Ok(next) => {
-                    qids.push(next.qid()).map_err(|_| Errno::EINVAL)?;
+                    passed.push(next.qid());
                     let from = std::mem::replace(&mut node, next);
                     reached_by = Some((from, name));
                 }
@@ -113,7 +123,7 @@ impl Session {
         let place = match reached_by {
             None => fid.place.lock().clone(),
             Some((_, name)) if name.0 == b".." => None,
-            Some((directory, name)) => Some(Place { directory, name: SmallVec::from_slice(name) }),
+            Some((directory, name)) => Some(Place { directory, name: SmallVec::from_slice(&name) }),
         };
         Ok(Some((node, place)))
     }

@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
-use ninering_wire::{Errno, HEADER_LEN, Inner, NOFID, NOTAG, Name, Qid, Qids, Rmessage, Str, Tmessage};
+use ninering_wire::{Errno, HEADER_LEN, Inner, NOFID, NOTAG, Name, Names, Qid, Rmessage, Tmessage};
 
 use super::{
     Session, dispatch,
     fid::Fid,
+    namespace::{Passed, qids},
     request::{self, Request},
 };
 
@@ -19,7 +20,7 @@ impl Session {
         request: &Request,
         number: u32,
         new_number: u32,
-        names: &[Str<'_>],
+        names: Names<'_>,
         message: Inner<'_>,
     ) -> Result<usize, Errno> {
         if !request.visits {
@@ -40,36 +41,38 @@ impl Session {
         fid.attach.begin(false)?;
         let changes = dispatch::changes(&message);
 
-        let mut qids = Qids::default();
-        if let (Tmessage::Tgetattr { request_mask, .. }, NOFID, Some((last, before))) =
-            (&message, new_number, names.split_last())
+        let mut passed = Passed::new();
+        if let (Tmessage::Tgetattr { request_mask, .. }, NOFID, Some(last)) =
+            (&message, new_number, names.iter().last())
             && last.0 != b".."
         {
             // The most frequent one, for which the file need not be held open.
-            let Some((directory, _)) = self.walk_from(&fid, before, &mut qids)? else {
-                return self.answer_visit(request, qids, changes, |_| Ok(0));
+            let Some((directory, _)) = self.walk_from(&fid, names.iter().take(names.len() - 1), &mut passed)? else {
+                return self.answer_visit(request, &passed, changes, |_| Ok(0));
             };
-            let found = Name::new(last).and_then(|name| fid.attach.attributes_of(&*directory, name, *request_mask));
+            let found = Name::new(&last).and_then(|name| fid.attach.attributes_of(&*directory, name, *request_mask));
             let attributes = match found {
                 Ok(attributes) => attributes,
-                Err(error) if before.is_empty() => return Err(error),
-                Err(_) => return self.answer_visit(request, qids, changes, |_| Ok(0)),
+                Err(error) if names.len() == 1 => return Err(error),
+                Err(_) => return self.answer_visit(request, &passed, changes, |_| Ok(0)),
             };
-            qids.push(attributes.qid).map_err(|_| Errno::EINVAL)?;
-            return self.answer_visit(request, qids, changes, |inner| inner.answer(&Rmessage::Rgetattr { attributes }));
+            passed.push(attributes.qid);
+            return self.answer_visit(request, &passed, changes, |inner| {
+                inner.answer(&Rmessage::Rgetattr { attributes: (&attributes).into() })
+            });
         }
 
-        let Some((node, place)) = self.walk_from(&fid, names, &mut qids)? else {
-            return self.answer_visit(request, qids, changes, |_| Ok(0));
+        let Some((node, place)) = self.walk_from(&fid, names.iter(), &mut passed)? else {
+            return self.answer_visit(request, &passed, changes, |_| Ok(0));
         };
         let visited = Fid::new(node, Arc::clone(&fid.attach), place);
         if new_number == NOFID {
-            return self.answer_visit(request, qids, changes, |inner| {
+            return self.answer_visit(request, &passed, changes, |inner| {
                 dispatch::dispatch(self, &Request { visited: Some(&visited), ..*inner }, &message)
             });
         }
         self.fids.insert(new_number, Arc::clone(&visited))?;
-        self.answer_visit(request, qids, changes, |inner| {
+        self.answer_visit(request, &passed, changes, |inner| {
             dispatch::dispatch(self, inner, &message).inspect_err(|_| self.fids.take_back(new_number, &visited))
         })
     }
@@ -78,16 +81,16 @@ impl Session {
     fn answer_visit(
         &self,
         request: &Request,
-        qids: Qids,
+        passed: &[Qid],
         changes: bool,
         answer: impl FnOnce(&Request) -> Result<usize, Errno>,
     ) -> Result<usize, Errno> {
-        let front = HEADER_LEN + 2 + Qid::LEN * qids.len();
+        let front = HEADER_LEN + 2 + Qid::LEN * passed.len();
         let space = request.reply.part(front, request.reply.len().saturating_sub(front));
         let msize = request.msize.saturating_sub(front as u32);
         let inner = Request { tag: NOTAG, changes, msize, reply: &space, now: None, again: None, ..*request };
         let length = answer(&inner).unwrap_or_else(|error| request::answer_error(NOTAG, error, &space));
-        let reply = Rmessage::Rvisit { qids, message: Inner(&[]) };
+        let reply = Rmessage::Rvisit { qids: qids(passed), message: Inner(&[]) };
         if length == 0 { request.answer(&reply) } else { request.answer_around(&reply, length) }
     }
 }

@@ -144,10 +144,11 @@ impl<D: Dialect> LegacyClient<D> {
     }
 
     pub fn walk(&mut self, fid: u32, newfid: u32, names: &[&str]) -> Answer<Vec<Qid>> {
-        let names = Names::collect(names.iter().map(|name| Str::from(*name))).expect("at most 16");
+        let names: Vec<_> = names.iter().map(|name| Str::from(*name)).collect();
+        let names = Names::new(&names).expect("at most 16");
         let reply = self.call(&legacy::Tmessage::Twalk { fid, newfid, names }, &[])?;
         match Frame::<legacy::Rmessage<'_, D>>::decode(&reply).expect("a reply").message {
-            legacy::Rmessage::Rwalk { qids } => Ok(qids.to_vec()),
+            legacy::Rmessage::Rwalk { qids } => Ok(qids.iter().collect()),
             other => panic!("{other:?}"),
         }
     }

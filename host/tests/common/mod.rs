@@ -242,10 +242,11 @@ impl Client {
     }
 
     pub fn walk_bytes(&mut self, fid: u32, newfid: u32, names: &[&[u8]]) -> Answer<Vec<Qid>> {
-        let names = Names::collect(names.iter().map(|name| Str(name))).expect("at most 16");
+        let names: Vec<_> = names.iter().map(|name| Str(name)).collect();
+        let names = Names::new(&names).expect("at most 16");
         let reply = self.call(&Tmessage::Twalk { fid, newfid, names }, &[])?;
         match Frame::<Rmessage<'_>>::decode(&reply).expect("a reply").message {
-            Rmessage::Rwalk { qids } => Ok(qids.to_vec()),
+            Rmessage::Rwalk { qids } => Ok(qids.iter().collect()),
             other => panic!("{other:?}"),
         }
     }
@@ -374,8 +375,8 @@ impl Client {
         let reply = self.call(&Tmessage::Tgetattr { fid, request_mask: getattr::ALL }, &[])?;
         match Frame::<Rmessage<'_>>::decode(&reply).expect("a reply").message {
             Rmessage::Rgetattr { attributes } => {
-                assert_eq!(attributes.valid & getattr::BASIC, getattr::BASIC);
-                Ok(attributes)
+                assert_eq!(attributes.get().valid & getattr::BASIC, getattr::BASIC);
+                Ok(attributes.get())
             }
             other => panic!("{other:?}"),
         }
@@ -390,7 +391,7 @@ impl Client {
     }
 
     pub fn setattr(&mut self, fid: u32, attributes: SetAttributes) -> Answer<()> {
-        self.done(&Tmessage::Tsetattr { fid, attributes })
+        self.done(&Tmessage::Tsetattr { fid, attributes: (&attributes).into() })
     }
 
     pub fn mkdir(&mut self, directory: &str, name: &str) -> Answer<Qid> {
@@ -529,7 +530,7 @@ impl Client {
     pub fn statfs(&mut self, fid: u32) -> Answer<Statfs> {
         let reply = self.call(&Tmessage::Tstatfs { fid }, &[])?;
         match Frame::<Rmessage<'_>>::decode(&reply).expect("a reply").message {
-            Rmessage::Rstatfs { statfs } => Ok(statfs),
+            Rmessage::Rstatfs { statfs } => Ok(statfs.get()),
             other => panic!("{other:?}"),
         }
     }

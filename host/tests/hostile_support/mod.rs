@@ -241,9 +241,10 @@ pub(crate) fn attach(fid: u32) -> Tmessage<'static> {
     Tmessage::Tattach { fid, afid: NOFID, uname: Str(b""), aname: Str(b""), n_uname }
 }
 
-/// A `Twalk`.
+/// A `Twalk`. What it refers to stays in memory: tests are short.
 pub(crate) fn walk<'a>(fid: u32, newfid: u32, names: &[&'a [u8]]) -> Tmessage<'a> {
-    Tmessage::Twalk { fid, newfid, names: Names::collect(names.iter().map(|name| Str(name))).unwrap() }
+    let names: Vec<_> = names.iter().map(|name| Str(name)).collect();
+    Tmessage::Twalk { fid, newfid, names: Names::new(names.leak()).unwrap() }
 }
 
 /// Does the server close the connection? What it still says before is of no interest.

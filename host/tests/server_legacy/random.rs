@@ -28,11 +28,10 @@ fn request<'a, D: Dialect>((kind, fids, name, perm, mode, numbers, names): &'a P
     let (&[fid, newfid], &[offset, count]) = (fids, numbers);
     let extension = UnixOnly::new(names.first().map_or("", String::as_str).into());
     match kind % 11 {
-        0 => legacy::Tmessage::Twalk {
-            fid,
-            newfid,
-            names: Names::collect(names.iter().map(|name| Str::from(name.as_str()))).unwrap(),
-        },
+        0 => {
+            let names: Vec<_> = names.iter().map(|name| Str::from(name.as_str())).collect();
+            legacy::Tmessage::Twalk { fid, newfid, names: Names::new(names.leak()).unwrap() } // a test is short
+        }
         1 => legacy::Tmessage::Topen { fid, mode: *mode },
         2 | 3 => legacy::Tmessage::Tcreate { fid, name: name.as_str().into(), perm: *perm, mode: *mode, extension },
         4 => legacy::Tmessage::Tread { fid, offset, count: count as u32 },

@@ -8,14 +8,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use ninering_wire::{Names, Str, Tmessage, getattr::BASIC, lopen};
+use ninering_wire::{Str, Tmessage, getattr::BASIC, lopen};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
     Arguments,
     connection::{Connection, ROOT},
     load,
-    operation::{Kind, Operation},
+    operation::{Kind, Operation, walk},
     server::{Running, Server, Transport},
 };
 
@@ -67,8 +67,8 @@ pub(crate) fn run(arguments: &Arguments, directory: &Path) -> Result<()> {
         let walked = count.min(u32::try_from(descriptors).unwrap_or(u32::MAX).saturating_sub(2200));
         let connection = one(&mut running)?;
         for newfid in there..count {
-            let (from, names) = if newfid < walked { (ROOT, &["read"][..]) } else { (1000, &[][..]) };
-            connection.call(&walk(from, 1000 + newfid, names)?, reply::WALK)?;
+            let (from, names) = if newfid < walked { (ROOT, Some(&Str(b"read"))) } else { (1000, None) };
+            connection.call(&walk(from, 1000 + newfid, names), reply::WALK)?;
         }
         there = count;
         let (rate, cost) = repeat(&mut running, time, |connection, _| stat(connection, ROOT, "read").map(|()| 1))?;
@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments, directory: &Path) -> Result<()> {
             File::create(grown.join(number.to_string()))?;
         }
         there = count;
-        one(&mut running)?.call(&walk(ROOT, FID + 1, &["grown"])?, reply::WALK)?;
+        one(&mut running)?.call(&walk(ROOT, FID + 1, Some(&Str(b"grown"))), reply::WALK)?;
         let (stats, stat_cost) = repeat(&mut running, time, |connection, turn| {
             stat(connection, FID + 1, &(turn * 7919 % count).to_string()).map(|()| 1)
         })?;
@@ -130,14 +130,14 @@ fn repeat(
 }
 
 fn stat(connection: &mut Connection, directory: u32, name: &str) -> Result<()> {
-    connection.call(&walk(directory, FID, &[name])?, reply::WALK)?;
+    connection.call(&walk(directory, FID, Some(&name.into())), reply::WALK)?;
     connection.call(&Tmessage::Tgetattr { fid: FID, request_mask: BASIC }, reply::GETATTR)?;
     connection.call(&Tmessage::Tclunk { fid: FID }, reply::CLUNK)
 }
 
 /// Lists the directory that is walked to, which has so many entries.
 fn list(connection: &mut Connection, entries: usize) -> Result<usize> {
-    connection.call(&walk(FID + 1, FID, &[])?, reply::WALK)?;
+    connection.call(&walk(FID + 1, FID, None), reply::WALK)?;
     connection.call(&Tmessage::Tlopen { fid: FID, flags: lopen::RDONLY | lopen::DIRECTORY }, reply::LOPEN)?;
     let (mut offset, mut listed) = (0, 0);
     loop {
@@ -150,11 +150,6 @@ fn list(connection: &mut Connection, entries: usize) -> Result<usize> {
     ensure!(listed == entries + 2, "a listing of {listed} entries in place of {entries}");
     connection.call(&Tmessage::Tclunk { fid: FID }, reply::CLUNK)?;
     Ok(listed)
-}
-
-fn walk<'a>(fid: u32, newfid: u32, names: &[&'a str]) -> Result<Tmessage<'a>> {
-    let names = Names::collect(names.iter().map(|name| Str::from(*name)))?;
-    Ok(Tmessage::Twalk { fid, newfid, names })
 }
 
 /// Allows this process and the server, which inherits it, as many descriptors as it may; tells how many.

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use ninering_wire::{
-    Attributes, DirEntry, Frame, Header, Qid, Qids, RREAD_LEN, Rmessage, Str, Tmessage, VERSION_9P2000L,
+    Attributes, DirEntry, Frame, Header, MAXWELEM, Qid, Qids, RREAD_LEN, Rmessage, Str, Tmessage, VERSION_9P2000L,
 };
 
 use rustix::fs::{RawDir, SeekFrom};
@@ -122,7 +122,7 @@ impl Limit {
 
     fn answer(&mut self, request: &[u8]) -> Result<()> {
         let Frame { tag, message, payload } = Frame::<Tmessage>::decode(request)?;
-        let qid = Qid::default();
+        let (qid, qids, attributes) = (Qid::default(), [Qid::default(); MAXWELEM], Attributes::default());
         let reply = match message {
             Tmessage::Tread { offset, count, .. } => {
                 let start = self.out.len();
@@ -148,8 +148,8 @@ impl Limit {
             }
             Tmessage::Tversion { msize, .. } => Rmessage::Rversion { msize, version: Str(VERSION_9P2000L) },
             Tmessage::Tattach { .. } => Rmessage::Rattach { qid },
-            Tmessage::Twalk { names, .. } => Rmessage::Rwalk { qids: Qids::collect(names.iter().map(|_| qid))? },
-            Tmessage::Tgetattr { .. } => Rmessage::Rgetattr { attributes: Attributes::default() },
+            Tmessage::Twalk { names, .. } => Rmessage::Rwalk { qids: Qids::new(&qids[..names.len()])? },
+            Tmessage::Tgetattr { .. } => Rmessage::Rgetattr { attributes: (&attributes).into() },
             Tmessage::Tlopen { .. } => Rmessage::Rlopen { qid, iounit: 0 },
             Tmessage::Tlcreate { .. } => Rmessage::Rlcreate { qid, iounit: 0 },
             Tmessage::Tunlinkat { .. } => Rmessage::Runlinkat {},

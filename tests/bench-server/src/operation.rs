@@ -147,7 +147,7 @@ impl Operation {
             Kind::Read | Kind::ReadSmall | Kind::ReadWhole => ("read".to_owned(), Some(lopen::RDONLY)),
             Kind::Write | Kind::WriteWhole => (format!("written-{number}"), Some(lopen::WRONLY)),
         };
-        connection.call(&walk(ROOT, SHARED, &[&path])?, reply::WALK)?;
+        connection.call(&walk(ROOT, SHARED, Some(&path.as_str().into())), reply::WALK)?;
         if let Some(flags) = open {
             connection.call(&Tmessage::Tlopen { fid: SHARED, flags }, reply::LOPEN)?;
         }
@@ -179,9 +179,9 @@ impl Operation {
         let message = match self.kind {
             Kind::Stat | Kind::Open => {
                 // As good as at random, and all of them.
-                return connection.push(tag, &walk(SHARED, fid, &[&name(number * 617 % FILES)])?);
+                return connection.push(tag, &walk(SHARED, fid, Some(&name(number * 617 % FILES).as_str().into())));
             }
-            Kind::Create | Kind::List => walk(SHARED, fid, &[])?,
+            Kind::Create | Kind::List => walk(SHARED, fid, None),
             Kind::ReadSmall => {
                 let page = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
                 Tmessage::Tread { fid: SHARED, offset: page % (FILE / 4096) * 4096, count }
@@ -203,7 +203,7 @@ impl Operation {
         let fid = FIRST + u32::from(tag);
         let server = connection.server;
         let Slot { step, number, entries, made } = &mut self.slots[slot];
-        let made = made.as_str();
+        let made = Str::from(made.as_str());
         *step += 1;
         let message = match (self.kind, *step) {
             (Kind::Stat | Kind::Open | Kind::Create | Kind::List, 1) => {
@@ -212,7 +212,7 @@ impl Operation {
                     Kind::Stat => Tmessage::Tgetattr { fid, request_mask: BASIC },
                     Kind::Create => {
                         let flags = lopen::WRONLY | lopen::CREATE | lopen::EXCL;
-                        Tmessage::Tlcreate { fid, name: made.into(), flags, mode: 0o644, gid: !0 }
+                        Tmessage::Tlcreate { fid, name: made, flags, mode: 0o644, gid: !0 }
                     }
                     Kind::List => Tmessage::Tlopen { fid, flags: lopen::RDONLY | lopen::DIRECTORY },
                     _ => Tmessage::Tlopen { fid, flags: lopen::RDONLY },
@@ -240,9 +240,9 @@ impl Operation {
                 answer.expect(reply::CLUNK)?;
                 if server == Server::Diod {
                     // diod 1.0 has no Tunlinkat: this is what Linux's client does then.
-                    walk(SHARED, fid, &[made])?
+                    walk(SHARED, fid, Some(&made))
                 } else {
-                    Tmessage::Tunlinkat { dirfid: SHARED, name: made.into(), flags: 0 }
+                    Tmessage::Tunlinkat { dirfid: SHARED, name: made, flags: 0 }
                 }
             }
             (Kind::Create, 5) if server == Server::Diod => {
@@ -298,7 +298,7 @@ impl Operation {
     }
 }
 
-fn walk<'a>(fid: u32, newfid: u32, names: &[&'a str]) -> Result<Tmessage<'a>> {
-    let names = Names::collect(names.iter().map(|name| Str::from(*name)))?;
-    Ok(Tmessage::Twalk { fid, newfid, names })
+/// A walk by one name, or by none.
+pub(crate) fn walk<'a>(fid: u32, newfid: u32, name: Option<&'a Str<'a>>) -> Tmessage<'a> {
+    Tmessage::Twalk { fid, newfid, names: name.map(Names::from).unwrap_or_default() }
 }

@@ -243,20 +243,22 @@ impl Answer {
 
 impl Lie {
     fn bytes(&self, tag: u16) -> Vec<u8> {
-        let some = |count: u8, qid: &LyingQid| {
-            Qids::collect(std::iter::repeat_n(qid.qid(), usize::from(count % 17))).expect("no more than sixteen")
+        let walked: Vec<Qid> = match self {
+            Self::Walk(kinds, qid) => kinds.0.iter().take(16).map(|&kind| LyingQid { kind, ..*qid }.qid()).collect(),
+            Self::Visit { qids, qid, .. } | Self::VisitWith { qids, qid, .. } => {
+                vec![qid.qid(); usize::from(qids % 17)]
+            }
+            _ => Vec::new(),
         };
+        let qids = Qids::new(&walked).expect("no more than sixteen");
         let message = match self {
             Self::Version { msize, version } => Rmessage::Rversion { msize: *msize, version: Str(&version.0) },
             Self::Attach(qid) => Rmessage::Rattach { qid: qid.qid() },
-            Self::Walk(kinds, qid) => {
-                let qids = kinds.0.iter().take(16).map(|&kind| LyingQid { kind, ..*qid }.qid());
-                Rmessage::Rwalk { qids: Qids::collect(qids).expect("no more than sixteen") }
-            }
-            Self::Visit { qids, qid, inner } => Rmessage::Rvisit { qids: some(*qids, qid), message: Inner(&inner.0) },
-            Self::VisitWith { qids, qid, inner } => {
+            Self::Walk(..) => Rmessage::Rwalk { qids },
+            Self::Visit { inner, .. } => Rmessage::Rvisit { qids, message: Inner(&inner.0) },
+            Self::VisitWith { inner, .. } => {
                 let inner = inner.bytes(NOTAG);
-                return encode(tag, &Rmessage::Rvisit { qids: some(*qids, qid), message: Inner(&inner) }, &[]);
+                return encode(tag, &Rmessage::Rvisit { qids, message: Inner(&inner) }, &[]);
             }
             Self::Open { qid, iounit } => Rmessage::Rlopen { qid: qid.qid(), iounit: *iounit },
             Self::Create { qid, iounit } => Rmessage::Rlcreate { qid: qid.qid(), iounit: *iounit },
@@ -295,17 +297,14 @@ impl Lie {
                 };
                 return encode(tag, &Rmessage::Rreadlink { target: Str(&target) }, &[]);
             }
-            &Self::Attributes { valid, mode, size, seconds, nanoseconds } => Rmessage::Rgetattr {
-                attributes: Attributes {
-                    valid,
-                    mode,
-                    size,
-                    mtime_sec: seconds,
-                    mtime_nsec: nanoseconds,
-                    ..Attributes::default()
-                },
-            },
-            &Self::Statfs(blocks) => Rmessage::Rstatfs { statfs: Statfs { blocks, ..Statfs::default() } },
+            &Self::Attributes { valid, mode, size, seconds: mtime_sec, nanoseconds: mtime_nsec } => {
+                let attributes = Attributes { valid, mode, size, mtime_sec, mtime_nsec, ..Attributes::default() };
+                return encode(tag, &Rmessage::Rgetattr { attributes: (&attributes).into() }, &[]);
+            }
+            &Self::Statfs(blocks) => {
+                let statfs = Statfs { blocks, ..Statfs::default() };
+                return encode(tag, &Rmessage::Rstatfs { statfs: (&statfs).into() }, &[]);
+            }
             &Self::Xattrwalk(size) => Rmessage::Rxattrwalk { size },
             &Self::LockStatus(status) => {
                 let mut reply = encode(tag, &Rmessage::Rlock { status: LockStatus::Success }, &[]);

@@ -188,8 +188,8 @@ impl Server {
     /// An answer that could be true.
     pub(crate) fn plausible(&self, tag: u16, request: &Tmessage<'_>, variety: u8) -> Vec<u8> {
         let mut payload = Vec::new();
-        let mut inner = Vec::new();
-        let reply = self.reply(request, variety, &mut payload, &mut inner);
+        let mut held = Held::default();
+        let reply = self.reply(request, variety, &mut payload, &mut held);
         let reply = reply.unwrap_or_else(|Errno(ecode)| {
             payload.clear();
             Rmessage::Rlerror { ecode }
@@ -202,7 +202,7 @@ impl Server {
         request: &Tmessage<'_>,
         variety: u8,
         payload: &mut Vec<u8>,
-        inner: &'a mut Vec<u8>,
+        Held { inner, qids, attributes, statfs }: &'a mut Held,
     ) -> Result<Rmessage<'a>, Errno> {
         let file = Qid { kind: QidType::FILE, version: variety.into(), path: 9 };
         let iounit = [0, 0, 0, 1, 100, 4096, u32::MAX, 0][usize::from(variety % 8)];
@@ -216,9 +216,9 @@ impl Server {
                 Rmessage::Rversion { msize: (*msize).min(self.msize), version: Str(version) }
             }
             Tmessage::Tattach { .. } => Rmessage::Rattach { qid: Qid { kind: QidType::DIR, version: 0, path: 1 } },
-            Tmessage::Twalk { names, .. } => Rmessage::Rwalk { qids: walk(names, variety)? },
+            Tmessage::Twalk { names, .. } => Rmessage::Rwalk { qids: walk(*names, variety, qids)? },
             Tmessage::Tvisit { names, message, .. } => {
-                let qids = walk(names, variety)?;
+                let qids = walk(*names, variety, qids)?;
                 if qids.len() == names.len() {
                     let message = Frame::<Tmessage<'_>>::decode(message.0).expect("checked").message;
                     *inner = self.plausible(NOTAG, &message, variety);
@@ -232,15 +232,11 @@ impl Server {
                 inner.extend_from_slice(TARGETS[usize::from(variety) % TARGETS.len()]);
                 Rmessage::Rreadlink { target: Str(inner) }
             }
-            Tmessage::Tgetattr { .. } => Rmessage::Rgetattr {
-                attributes: Attributes {
-                    valid: getattr::BASIC,
-                    qid: file,
-                    mode: mode::IFREG | 0o644,
-                    size: FILE_SIZE,
-                    ..Attributes::default()
-                },
-            },
+            Tmessage::Tgetattr { .. } => {
+                let (valid, mode) = (getattr::BASIC, mode::IFREG | 0o644);
+                *attributes = Attributes { valid, qid: file, mode, size: FILE_SIZE, ..Attributes::default() };
+                Rmessage::Rgetattr { attributes: (&*attributes).into() }
+            }
             Tmessage::Tread { offset, count, .. } => {
                 let most = if variety == 0 { u64::MAX } else { u64::from(variety) * 40 };
                 let count = FILE_SIZE.saturating_sub(*offset).min((*count).into()).min(most);
@@ -261,7 +257,7 @@ impl Server {
                 }
                 Rmessage::Rreaddir { count: payload.len() as u32 }
             }
-            Tmessage::Tstatfs { .. } => Rmessage::Rstatfs { statfs: Statfs::default() },
+            Tmessage::Tstatfs { .. } => Rmessage::Rstatfs { statfs: (&*statfs).into() },
             Tmessage::Tsymlink { .. } => Rmessage::Rsymlink { qid: file },
             Tmessage::Tmkdir { .. } => Rmessage::Rmkdir { qid: file },
             Tmessage::Trename { .. } => Rmessage::Rrename {},
@@ -293,9 +289,17 @@ impl Server {
     }
 }
 
+/// What a reply refers to.
+#[derive(Default)]
+struct Held {
+    inner: Vec<u8>,
+    qids: Vec<Qid>,
+    attributes: Attributes,
+    statfs: Statfs,
+}
+
 /// Where names lead, as far as they do.
-fn walk(names: &Names<'_>, variety: u8) -> Result<Qids, Errno> {
-    let mut qids = Qids::default();
+fn walk<'a>(names: Names<'_>, variety: u8, qids: &'a mut Vec<Qid>) -> Result<Qids<'a>, Errno> {
     for name in names.iter() {
         let letter = name.first().copied().unwrap_or_default();
         let kind = match letter.wrapping_add(variety & 0xf0) {
@@ -304,18 +308,21 @@ fn walk(names: &Names<'_>, variety: u8) -> Result<Qids, Errno> {
             b'n' => break,
             _ => QidType::FILE,
         };
-        qids.push(Qid { kind, version: 0, path: u64::from(letter) + u64::from(variety) }).expect("one a name");
+        qids.push(Qid { kind, version: 0, path: u64::from(letter) + u64::from(variety) });
         if kind != QidType::DIR {
             break;
         }
     }
-    if qids.is_empty() && !names.is_empty() { Err(Errno::ENOENT) } else { Ok(qids) }
+    if qids.is_empty() && !names.is_empty() {
+        return Err(Errno::ENOENT);
+    }
+    Ok(Qids::new(qids).expect("one a name"))
 }
 
 /// The mount's root is never left: no name that is sent leads up, or is a path.
 fn check_names(from: u32, names: &Names<'_>) {
     if from < FIRST_FOREIGN_FID {
-        names.iter().for_each(|name| check_name(*name));
+        names.iter().for_each(check_name);
     }
 }
 

@@ -95,8 +95,8 @@ impl Place {
         place
     }
 
-    fn walked(&self, names: &Names<'_>) -> Self {
-        names.iter().fold(self.clone(), |place, name| place.child(name))
+    fn walked(&self, names: Names<'_>) -> Self {
+        names.iter().fold(self.clone(), |place, name| place.child(&name))
     }
 
     /// The place that this is after what was at `old` was moved to `new`, if that moves it.
@@ -262,12 +262,12 @@ impl Ledger {
                 self.make(fid, Place { root, names: Vec::new() }, qid);
             }
             (Tmessage::Twalk { fid, newfid, names }, Rmessage::Rwalk { qids }) if qids.len() == names.len() => {
-                self.walk(*fid, *newfid, names, qids.last().copied());
+                self.walk(*fid, *newfid, *names, qids.iter().last());
             }
             (Tmessage::Tvisit { fid, newfid, names, message }, Rmessage::Rvisit { qids, message: reply })
                 if *newfid != NOFID && qids.len() == names.len() =>
             {
-                self.note_visit((*fid, *newfid, names), qids.last().copied(), *message, *reply);
+                self.note_visit((*fid, *newfid, *names), qids.iter().last(), *message, *reply);
             }
             (&Tmessage::Tlopen { fid, flags }, &Rmessage::Rlopen { qid, .. }) => self.open(fid, flags, qid),
             (Tmessage::Tlcreate { fid, name, flags, .. }, Rmessage::Rlcreate { qid, .. }) => {
@@ -291,13 +291,13 @@ impl Ledger {
             (Tmessage::Tvisit { fid, names, message, .. }, Rmessage::Rvisit { message: reply, .. }) => {
                 if let (Ok(Tmessage::Tunlinkat { name, .. }), Ok(Rmessage::Runlinkat {})) =
                     (message.decode(), reply.decode())
-                    && let Some(place) = self.get(*fid).map(|record| record.place.walked(names).child(&name))
+                    && let Some(place) = self.get(*fid).map(|record| record.place.walked(*names).child(&name))
                 {
                     self.remove(&place);
                 }
             }
             (&Tmessage::Txattrwalk { fid, newfid, .. }, Rmessage::Rxattrwalk { .. }) => {
-                self.walk(fid, newfid, &Names::default(), None);
+                self.walk(fid, newfid, Names::default(), None);
                 self.make_attribute(newfid);
             }
             (&Tmessage::Txattrcreate { fid, .. }, Rmessage::Rxattrcreate {}) => self.make_attribute(fid),
@@ -314,7 +314,7 @@ impl Ledger {
 
     fn note_visit(
         &mut self,
-        (fid, newfid, names): (u32, u32, &Names<'_>),
+        (fid, newfid, names): (u32, u32, Names<'_>),
         qid: Option<Qid>,
         message: Inner<'_>,
         reply: Inner<'_>,
@@ -365,7 +365,7 @@ impl Ledger {
         }
     }
 
-    fn walk(&mut self, fid: u32, newfid: u32, names: &Names<'_>, qid: Option<Qid>) {
+    fn walk(&mut self, fid: u32, newfid: u32, names: Names<'_>, qid: Option<Qid>) {
         if let Some(record) = self.fids.get(&fid) {
             let (place, qid) = (record.place.walked(names), qid.unwrap_or(record.qid));
             let is_removed = record.is_removed && names.is_empty();
@@ -433,10 +433,8 @@ mod tests {
         let attach = Tmessage::Tattach { fid: 1, afid: NOFID, uname, aname, n_uname: NONUNAME };
         ledger.note(&attach, &Rmessage::Rattach { qid: root });
         for fid in [2, 3] {
-            let walk = Tmessage::Twalk { fid: 1, newfid: fid, names: Names::collect([Str(b"file")]).unwrap() };
-            let mut qids = ninering_wire::Qids::default();
-            qids.push(FILE).unwrap();
-            ledger.note(&walk, &Rmessage::Rwalk { qids });
+            let walk = Tmessage::Twalk { fid: 1, newfid: fid, names: (&Str(b"file")).into() };
+            ledger.note(&walk, &Rmessage::Rwalk { qids: (&FILE).into() });
             ledger.note(&Tmessage::Tlopen { fid, flags: lopen::RDWR }, &Rmessage::Rlopen { qid: FILE, iounit: 0 });
         }
         let (kind, client_id) = (LockType::Write, Str(b"client"));
@@ -466,9 +464,9 @@ mod tests {
     #[test]
     fn fids_of_one_file_are_a_group_and_directories_come_first() {
         let mut ledger = locked();
-        let names = Names::collect([Str(b"a"), Str(b"b")]).unwrap();
-        let mut qids = ninering_wire::Qids::default();
-        (8..10).for_each(|path| qids.push(Qid { path, ..FILE }).unwrap());
+        let names = Names::new(&[Str(b"a"), Str(b"b")]).unwrap();
+        let qids = [8, 9].map(|path| Qid { path, ..FILE });
+        let qids = ninering_wire::Qids::new(&qids).unwrap();
         ledger.note(&Tmessage::Twalk { fid: 1, newfid: 4, names }, &Rmessage::Rwalk { qids });
         ledger.make_stale(1);
         let root = ledger.roots().remove(0);

@@ -55,8 +55,7 @@ pub const MIN_MSIZE: u32 = 4096;
 /// The fids below this are allocated here; those from here up are for the users of [`client`](crate::client).
 pub const FIRST_FOREIGN_FID: u32 = 0x8000_0000;
 
-/// How far a `Twalk` came. Most are of one name or two; [`ninering_wire::Qids`] has room for sixteen, and is moved
-/// about with all of that.
+/// How far a `Twalk` came. Most are of one name or two.
 pub type Walked = SmallVec<[Qid; 2]>;
 
 /// The task of requests that nobody waits for.

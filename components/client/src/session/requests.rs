@@ -91,9 +91,9 @@ impl<R: Ring> Session<R> {
     ///
     /// # Errors
     /// The server's.
-    pub async fn walk(self: &Rc<Self>, from: u32, names: &Names<'_>) -> Result<(Walked, Option<Fid<R>>), Error> {
+    pub async fn walk(self: &Rc<Self>, from: u32, names: Names<'_>) -> Result<(Walked, Option<Fid<R>>), Error> {
         let fid = self.allocate_fid()?;
-        let message = Tmessage::Twalk { fid: from, newfid: fid, names: *names };
+        let message = Tmessage::Twalk { fid: from, newfid: fid, names };
         let qids = self.request(message, Cleanup::Walked(fid), no_payload, walked).await?;
         if qids.len() == names.len() {
             return Ok((qids, Some(Fid::new(self, fid))));
@@ -112,7 +112,7 @@ impl<R: Ring> Session<R> {
     /// # Errors
     /// The server's.
     pub async fn clone_fid(self: &Rc<Self>, fid: u32) -> Result<Fid<R>, Error> {
-        let (_, fid) = self.walk(fid, &Names::default()).await?;
+        let (_, fid) = self.walk(fid, Names::default()).await?;
         Ok(fid.ok_or(Errno::EIO)?)
     }
 
@@ -137,7 +137,7 @@ impl<R: Ring> Session<R> {
     /// # Errors
     /// The server's.
     pub async fn setattr(&self, fid: u32, attributes: SetAttributes) -> Result<(), Error> {
-        self.order(Tmessage::Tsetattr { fid, attributes }).await
+        self.order(Tmessage::Tsetattr { fid, attributes: (&attributes).into() }).await
     }
 
     /// `Tstatfs`.
@@ -146,7 +146,7 @@ impl<R: Ring> Session<R> {
     /// The server's.
     pub async fn statfs(&self, fid: u32) -> Result<Statfs, Error> {
         self.request(Tmessage::Tstatfs { fid }, Cleanup::Nothing, no_payload, |reply| match reply {
-            Rmessage::Rstatfs { statfs } => Some(statfs),
+            Rmessage::Rstatfs { statfs } => Some(statfs.get()),
             _ => None,
         })
         .await
@@ -242,11 +242,11 @@ pub(crate) fn getattr(fid: u32) -> Tmessage<'static> {
 // What the replies say.
 
 pub(crate) fn walked(reply: Rmessage<'_>) -> Option<Walked> {
-    if let Rmessage::Rwalk { qids } = reply { Some(Walked::from_slice(&qids)) } else { None }
+    if let Rmessage::Rwalk { qids } = reply { Some(qids.iter().collect()) } else { None }
 }
 
 pub(crate) fn attributes(reply: Rmessage<'_>) -> Option<Attributes> {
-    if let Rmessage::Rgetattr { attributes } = reply { Some(attributes) } else { None }
+    if let Rmessage::Rgetattr { attributes } = reply { Some(attributes.get()) } else { None }
 }
 
 /// Of `Tlopen` and `Tlcreate`.

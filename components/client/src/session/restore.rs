@@ -132,7 +132,8 @@ impl<R: Ring> Session<R> {
             };
             let count = rest.iter().take(most).take_while(fits).count();
             let (now, later) = rest.split_at(count);
-            let names = Names::collect(now.iter().map(|name| Str(name))).map_err(|_| Errno::EIO)?;
+            let names: Vec<_> = now.iter().map(|name| Str(name)).collect();
+            let names = Names::new(&names).map_err(|_| Errno::EIO)?;
             let walk = Tmessage::Twalk { fid: from, newfid: fid, names };
             match self.request(walk, Cleanup::Nothing, no_payload, walked).await {
                 Ok(qids) if qids.len() == count => {

@@ -7,7 +7,7 @@ use std::{
     task::Poll,
 };
 
-use ninering_wire::{Errno, Inner, Message, NOTAG, Qid, Rmessage, Tmessage};
+use ninering_wire::{Errno, Inner, Message, NOTAG, Qid, Qids, Rmessage, Tmessage};
 
 use super::{
     NOBODY, Session, Slot, SlotState, State,
@@ -259,6 +259,7 @@ impl<R: Ring> Session<R> {
         let steps: Pin<Box<dyn Future<Output = Result<Steps, Error>> + '_>> =
             Box::pin(self.by_steps((fid, newfid, names), message, doubtful));
         let Steps { qids, reply } = steps.await?;
+        let qids = Qids::new(&qids).map_err(|_| Errno::EIO)?;
         let value = read(Rmessage::Rvisit { qids, message: Inner(&reply) }).ok_or(Errno::EIO)?;
         held.cleanup = Cleanup::Nothing;
         Ok(value)

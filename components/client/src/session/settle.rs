@@ -4,10 +4,10 @@
 //! that make, move and remove names: what was done already then fails, and how it fails, and what is there now, says
 //! that it was. What cannot be told from what another client may have done is [`Error::InDoubt`].
 
-use ninering_wire::{Attributes, Errno, Inner, NOFID, NOTAG, Names, Qid, Qids, Rmessage, Str, Tmessage, lopen, mode};
+use ninering_wire::{Attributes, Errno, Inner, NOFID, NOTAG, Names, Qid, Rmessage, Str, Tmessage, lopen, mode};
 
 use super::{
-    Session,
+    Session, Walked,
     recover::is_same,
     requests::walked,
     send::{Held, no_payload},
@@ -17,7 +17,7 @@ use crate::{error::Error, ring::Ring};
 
 /// What has come of a [visit](Session::by_steps): the parts of an `Rvisit`.
 pub(super) struct Steps {
-    pub(super) qids: Qids,
+    pub(super) qids: Walked,
     pub(super) reply: Vec<u8>,
 }
 
@@ -117,8 +117,7 @@ impl<R: Ring> Session<R> {
     }
 
     async fn look_up_name(&self, directory: u32, fid: u32, name: Str<'_>) -> Result<Option<Qid>, Error> {
-        let names = Names::collect([name]).unwrap_or_default(); // one fits
-        let walk = Tmessage::Twalk { fid: directory, newfid: fid, names };
+        let walk = Tmessage::Twalk { fid: directory, newfid: fid, names: (&name).into() };
         match self.request(walk, Cleanup::Nothing, no_payload, walked).await {
             Ok(qids) => Ok(qids.first().copied()),
             Err(Error::Errno(Errno::ENOENT)) => Ok(None),
@@ -141,11 +140,7 @@ impl<R: Ring> Session<R> {
         let _held = Held { session: self, cleanup: if keeps { Cleanup::Nothing } else { Cleanup::Free(fid) } };
         let mut message = with_fid(message.decode().map_err(|_| Errno::EIO)?, fid)?;
         let walk = Tmessage::Twalk { fid: from, newfid: fid, names };
-        let qids = self.request(walk, Cleanup::Nothing, no_payload, |reply| match reply {
-            Rmessage::Rwalk { qids } => Some(qids),
-            _ => None,
-        });
-        let qids = qids.await?;
+        let qids = self.request(walk, Cleanup::Nothing, no_payload, walked).await?;
         if qids.len() < names.len() {
             // Some servers have made the fid after all, and others say that they have not.
             self.clunk_temporary(fid).await?;

@@ -59,14 +59,14 @@ impl<R: Ring> Session<R> {
         let visited = self.request(message, cleanup, no_payload, |reply| match reply {
             Rmessage::Rvisit { qids, message } if qids.len() < names.len() => {
                 debug_assert!(message.0.is_empty(), "checked with the answer");
-                Some((Walked::from_slice(&qids), None))
+                Some((qids.iter().collect(), None))
             }
             Rmessage::Rvisit { qids, message } => {
                 let done = match message.decode().ok()? {
                     Rmessage::Rlerror { ecode } => Err(server_errno(ecode).into()),
                     reply => Ok(read(reply)?),
                 };
-                Some((Walked::from_slice(&qids), Some(done)))
+                Some((qids.iter().collect(), Some(done)))
             }
             _ => None,
         });

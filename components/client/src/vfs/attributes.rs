@@ -102,7 +102,7 @@ impl<R: Ring> Vfs<R> {
         let mut walker = Walker::new(&self.session, self.node(directory)?, path)?;
         // A link that is to be followed must not be changed itself, which is not known before the walk is answered.
         if !follow && walker.tail() == Tail::default() {
-            let message = |fid| Tmessage::Tsetattr { fid, attributes: changes };
+            let message = |fid| Tmessage::Tsetattr { fid, attributes: (&changes).into() };
             match walker.visit(false, message, |_| Some(())).await? {
                 Visit::Done(_) => return Ok(Value::None),
                 Visit::Missing(_) => return Err(Errno::ENOENT.into()),

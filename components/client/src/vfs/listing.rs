@@ -65,8 +65,9 @@ impl<R: Ring> Session<R> {
         let mut buffer = Vec::new();
         let length = self.encode_inner(&session::getattr(NOFID), &mut buffer)?;
         let message = Inner(buffer.get(..length).unwrap_or_default());
+        let names = names_of(entries);
         let request =
-            |index: usize| Tmessage::Tvisit { fid: directory, newfid: NOFID, names: one_name(entries, index), message };
+            |index: usize| Tmessage::Tvisit { fid: directory, newfid: NOFID, names: one(&names, index), message };
         let found = self.volley(
             entries.len(),
             |_| Cleanup::Nothing,
@@ -104,8 +105,8 @@ impl<R: Ring> Session<R> {
                 }
             }
             let newfid = |index: usize| newfids.get(index).copied().unwrap_or(NOFID);
-            let walk =
-                |index| Tmessage::Twalk { fid: directory, newfid: newfid(index), names: one_name(entries, index) };
+            let names = names_of(entries);
+            let walk = |index| Tmessage::Twalk { fid: directory, newfid: newfid(index), names: one(&names, index) };
             let walks = self.volley(
                 entries.len(),
                 |index| Cleanup::Walked(newfid(index)),
@@ -136,8 +137,12 @@ fn same_file(one: Qid, other: Qid) -> bool {
     one.path == other.path
 }
 
-/// The name of an entry.
-fn one_name(entries: &[Entry], index: usize) -> Names<'_> {
-    let name = entries.get(index).map(|entry| Str(&entry.name));
-    Names::collect(name).unwrap_or_default() // one fits
+/// The names of entries.
+fn names_of(entries: &[Entry]) -> Vec<Str<'_>> {
+    entries.iter().map(|entry| Str(&entry.name)).collect()
+}
+
+/// One of them, to be walked alone.
+fn one<'a>(names: &'a [Str<'a>], index: usize) -> Names<'a> {
+    names.get(index).map(Names::from).unwrap_or_default()
 }

@@ -30,7 +30,7 @@ use std::{
     rc::Rc,
 };
 
-use ninering_wire::{Attributes, Errno, LockStatus, NONUNAME, Names, Qid, Statfs, Tmessage};
+use ninering_wire::{Attributes, Errno, LockStatus, NONUNAME, Qid, Statfs, Tmessage};
 
 use self::start::Authentication;
 pub use self::{access::AccessMode, attributes::FileVersion, lock::LockRequest, start::Start, xattr::SetMode};
@@ -305,8 +305,7 @@ impl<R: Ring> Vfs<R> {
 
     /// The file of a name in the directory that the walker stands at.
     async fn look_up(&self, walker: &Walker<R>, name: Name) -> Result<(Qid, Fid<R>), Error> {
-        let names = Names::collect([walker.name(name)]).unwrap_or_default(); // one fits
-        let (qids, fid) = self.session.walk(walker.fid(), &names).await?;
+        let (qids, fid) = self.session.walk(walker.fid(), (&walker.name(name)).into()).await?;
         match (qids.first(), fid) {
             (Some(&qid), Some(fid)) => Ok((qid, fid)),
             _ => Err(Errno::ENOENT.into()),

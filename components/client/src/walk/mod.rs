@@ -68,6 +68,13 @@ pub(crate) enum Arrival {
     Missing(Name),
 }
 
+/// The names of a `Twalk`, at most [`MAXWELEM`].
+type Way<'a> = SmallVec<[Str<'a>; 4]>;
+
+fn list<'a>(way: &'a [Str<'a>]) -> Names<'a> {
+    Names::new(way).unwrap_or_default() // they are no more
+}
+
 /// A `Twalk` of several names.
 #[derive(Clone, Copy, Debug)]
 struct Leg {
@@ -231,7 +238,7 @@ impl<R: Ring> Walker<R> {
             if names.is_empty() {
                 return Err(Errno::ENAMETOOLONG.into());
             }
-            (leg, self.session.walk(leg.from, &names).await)
+            (leg, self.session.walk(leg.from, list(&names)).await)
         };
         self.arrive(leg, walked, follow).await
     }
@@ -292,7 +299,7 @@ impl<R: Ring> Walker<R> {
 
     /// The next `Twalk`. What it passes again is what was passed since the fid at hand, for `..` has taken away the fid
     /// of the place itself.
-    fn next_leg(&self) -> (Leg, Names<'_>) {
+    fn next_leg(&self) -> (Leg, Way<'_>) {
         let again = self.passed.get(self.depth()..).unwrap_or_default();
         let steps = self.to_go.iter().rev().map_while(|step| match *step {
             Step::Name(name) => Some(name),
@@ -303,15 +310,15 @@ impl<R: Ring> Walker<R> {
     }
 
     /// As many of these names as one `Twalk` can carry.
-    fn fitting(&self, names: impl Iterator<Item = Name>) -> Names<'_> {
+    fn fitting(&self, names: impl Iterator<Item = Name>) -> Way<'_> {
         let room = self.session.msize().min(self.session.ring.max_header()) as usize;
         let mut room = room.saturating_sub(HEADER_LEN + 4 + 4 + 2);
-        let names = names.take(MAXWELEM).map(|name| self.name(name)).take_while(|name| {
+        let fits = |name: &Str<'_>| {
             let fits = name.len() + 2 <= room;
             room = room.saturating_sub(name.len() + 2);
             fits
-        });
-        Names::collect(names).unwrap_or_default() // no more than `MAXWELEM`
+        };
+        names.take(MAXWELEM).map(|name| self.name(name)).take_while(fits).collect()
     }
 
     /// How many of the names passed the fid at hand stands behind.
@@ -329,7 +336,7 @@ impl<R: Ring> Walker<R> {
                 if names.is_empty() {
                     return Err(Errno::ENAMETOOLONG.into());
                 }
-                (self.session.walk(from, &names).await?, names.len())
+                (self.session.walk(from, list(&names)).await?, names.len())
             };
             let (qids, Some(fid)) = walked else { return Err(Errno::ENOENT.into()) };
             if qids.iter().any(|qid| qid.kind.is_symlink()) {
@@ -344,7 +351,7 @@ impl<R: Ring> Walker<R> {
     async fn walk_to(&mut self, from: u32, link: Name) -> Result<Fid<R>, Error> {
         let again = self.passed.get(self.depth()..).unwrap_or_default();
         let names = self.fitting(again.iter().map(|&(name, _)| name).chain([link]));
-        let (_, fid) = self.session.walk(from, &names).await?;
+        let (_, fid) = self.session.walk(from, list(&names)).await?;
         Ok(fid.ok_or(Errno::ENOENT)?)
     }
 

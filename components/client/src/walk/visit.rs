@@ -3,9 +3,9 @@
 //! Each of these does it all where the path leads straight on and the server carries out requests in their order; where
 //! not, the walk is as far on as the flight came, and what is left is done step by step.
 
-use ninering_wire::{Attributes, Errno, Names, Qid, Rmessage, Tmessage};
+use ninering_wire::{Attributes, Errno, Qid, Rmessage, Tmessage};
 
-use super::{Arrival, Leg, Name, Walker};
+use super::{Arrival, Leg, Name, Walker, Way, list};
 use crate::{
     error::Error,
     executor::both,
@@ -34,16 +34,19 @@ impl<T> From<Option<Arrival>> for Visit<T> {
 impl<R: Ring> Walker<R> {
     /// In one flight, where that can be: walks to the end of the path, and does what `message` says with the file
     /// there. `message` must do no harm to a symbolic link that is still to be followed. Yields the qids of the walk too.
-    pub(crate) async fn visit<T>(
+    pub(crate) async fn visit<'m, T>(
         &mut self,
         follow: bool,
-        message: impl Fn(u32) -> Tmessage<'static>,
+        message: impl Fn(u32) -> Tmessage<'m>,
         read: impl FnOnce(Rmessage<'_>) -> Option<T>,
     ) -> Result<Visit<(T, Walked)>, Error> {
-        let Some((leg, names)) = self.straight().filter(|(leg, _)| leg.names > 0) else { return Ok(Visit::Unfinished) };
-        let visited = self.session.visit(leg.from, names, false, message, read).await;
-        let walk = visited.map(|Visited { qids, done, .. }| (qids, done));
-        match walk {
+        let (leg, visited) = {
+            let Some((leg, names)) = self.straight().filter(|(leg, _)| leg.names > 0) else {
+                return Ok(Visit::Unfinished);
+            };
+            (leg, self.session.visit(leg.from, list(&names), false, message, read).await)
+        };
+        match visited.map(|Visited { qids, done, .. }| (qids, done)) {
             Ok((qids, Some(done))) if !self.meets_link(&qids, follow) => {
                 let is_dir = qids.last().is_some_and(|qid| qid.kind.is_dir());
                 if (self.tail.slash || self.tail.dot) && !is_dir {
@@ -66,20 +69,22 @@ impl<R: Ring> Walker<R> {
         flags: u32,
         wants_attributes: bool,
     ) -> Result<(Visit<(Fid<R>, Qid, u32)>, Option<Attributes>), Error> {
-        // A slash behind the name of a file is to be seen before the file is opened, and perhaps truncated.
-        let straight = self.straight().filter(|(leg, _)| leg.names > 0);
-        let Some((leg, names)) = straight.filter(|_| !self.tail.slash && !self.tail.dot) else {
-            return Ok((Visit::Unfinished, None));
-        };
-        let open = |fid| Tmessage::Tlopen { fid, flags };
-        let (visited, found) = if wants_attributes && self.session.knows_visits() {
-            let opening = self.session.visit(leg.from, names, true, open, opened);
-            let asking = self.session.visit(leg.from, names, false, getattr, attributes);
-            // In a box, for what is opened without that is the most, and need not make room for it.
-            let (visited, asked) = Box::pin(both(opening, asking)).await;
-            (visited, asked.ok().and_then(|asked| asked.done).and_then(Result::ok))
-        } else {
-            (self.session.visit(leg.from, names, true, open, opened).await, None)
+        let (leg, visited, found) = {
+            // A slash behind the name of a file is to be seen before the file is opened, and perhaps truncated.
+            let straight = self.straight().filter(|(leg, _)| leg.names > 0);
+            let Some((leg, names)) = straight.filter(|_| !self.tail.slash && !self.tail.dot) else {
+                return Ok((Visit::Unfinished, None));
+            };
+            let open = |fid| Tmessage::Tlopen { fid, flags };
+            if wants_attributes && self.session.knows_visits() {
+                let opening = self.session.visit(leg.from, list(&names), true, open, opened);
+                let asking = self.session.visit(leg.from, list(&names), false, getattr, attributes);
+                // In a box, for what is opened without that is the most, and need not make room for it.
+                let (visited, asked) = Box::pin(both(opening, asking)).await;
+                (leg, visited, asked.ok().and_then(|asked| asked.done).and_then(Result::ok))
+            } else {
+                (leg, self.session.visit(leg.from, list(&names), true, open, opened).await, None)
+            }
         };
         Ok((self.arrive_opened(leg, visited, follow).await?, found))
     }
@@ -118,8 +123,11 @@ impl<R: Ring> Walker<R> {
         &mut self,
         message: impl for<'w> Fn(&'w Self, u32) -> Tmessage<'w>,
     ) -> Result<Visit<(Fid<R>, Qid, u32)>, Error> {
-        let Some((leg, names)) = self.straight() else { return Ok(Visit::Unfinished) };
-        let walk = match self.session.visit(leg.from, names, true, |fid| message(self, fid), opened).await {
+        let (leg, visited) = {
+            let Some((leg, names)) = self.straight() else { return Ok(Visit::Unfinished) };
+            (leg, self.session.visit(leg.from, list(&names), true, |fid| message(self, fid), opened).await)
+        };
+        let walk = match visited {
             Ok(Visited { qids, done: Some(done), fid }) if !self.meets_link(&qids, true) => {
                 let ((qid, iounit), Some(fid)) = (done?, fid) else { return Err(Errno::EIO.into()) };
                 return Ok(Visit::Done((fid, qid, iounit)));
@@ -138,8 +146,13 @@ impl<R: Ring> Walker<R> {
         message: impl for<'w> Fn(&'w Self, u32) -> Tmessage<'w>,
         read: impl FnOnce(Rmessage<'_>) -> Option<T>,
     ) -> Result<Visit<T>, Error> {
-        let Some((leg, names)) = self.straight().filter(|(leg, _)| leg.names > 0) else { return Ok(Visit::Unfinished) };
-        let walk = match self.session.visit(leg.from, names, false, |fid| message(self, fid), read).await {
+        let (leg, visited) = {
+            let Some((leg, names)) = self.straight().filter(|(leg, _)| leg.names > 0) else {
+                return Ok(Visit::Unfinished);
+            };
+            (leg, self.session.visit(leg.from, list(&names), false, |fid| message(self, fid), read).await)
+        };
+        let walk = match visited {
             Ok(Visited { qids, done: Some(done), .. }) if !self.meets_link(&qids, true) => {
                 return Ok(Visit::Done(done?));
             }
@@ -165,7 +178,7 @@ impl<R: Ring> Walker<R> {
     }
 
     /// The `Twalk` of all the way that is left; `None` where one does not go so far, or nothing can be sent along with it.
-    fn straight(&self) -> Option<(Leg, Names<'_>)> {
+    fn straight(&self) -> Option<(Leg, Way<'_>)> {
         if !self.session.can_visit() {
             return None;
         }

@@ -284,7 +284,7 @@ impl Server {
                 let is_scarce = self.scarce_walks > 0 && !names.is_empty();
                 self.scarce_walks -= u32::from(is_scarce);
                 self.names_walked += names.len() as u32;
-                let mut qids = Qids::default();
+                let mut qids = Vec::new();
                 let mut here = inode;
                 for (index, name) in names.iter().enumerate() {
                     if matches!(name.0, b"" | b"." | b"..") || name.contains(&b'/') {
@@ -301,13 +301,13 @@ impl Server {
                         Err(errno) if qids.is_empty() => return Err(errno),
                         Err(_) => {
                             self.unfinished.insert(newfid);
-                            return Ok(Rmessage::Rwalk { qids });
+                            return Ok(Rmessage::Rwalk { qids: Qids::new(kept(qids)).unwrap() });
                         }
                     }
-                    qids.push(self.qid(here)).unwrap();
+                    qids.push(self.qid(here));
                 }
                 self.bind(newfid, here)?;
-                Rmessage::Rwalk { qids }
+                Rmessage::Rwalk { qids: Qids::new(kept(qids)).unwrap() }
             }
             Tmessage::Tvisit { fid, newfid, names, message: Inner(inner) } => {
                 if !self.knows_visits {
@@ -317,9 +317,10 @@ impl Server {
                 const SCRATCH: u32 = 0xffff_fffe;
                 let place = if newfid == NOFID { SCRATCH } else { newfid };
                 let walk = Tmessage::Twalk { fid, newfid: place, names };
-                let Rmessage::Rwalk { qids } = self.serve(walk, &[], &mut Vec::new(), &mut Vec::new())? else {
+                let Rmessage::Rwalk { qids } = self.serve(walk, &[], string, &mut Vec::new())? else {
                     unreachable!("a walk's reply");
                 };
+                let qids = Qids::new(kept(qids.iter().collect::<Vec<_>>())).unwrap();
                 if qids.len() < names.len() {
                     self.unfinished.remove(&place);
                     return Ok(Rmessage::Rvisit { qids, message: Inner(&[]) });
@@ -399,9 +400,10 @@ impl Server {
             },
             Tmessage::Tgetattr { fid, request_mask } => {
                 assert_eq!(request_mask, getattr::BASIC);
-                Rmessage::Rgetattr { attributes: self.attributes(self.fid(fid)?.inode)? }
+                Rmessage::Rgetattr { attributes: kept(self.attributes(self.fid(fid)?.inode)?).into() }
             }
             Tmessage::Tsetattr { fid, attributes } => {
+                let attributes = attributes.get();
                 let inode = self.fid(fid)?.inode;
                 let file = self.file_mut(inode)?;
                 if attributes.valid & setattr::MODE != 0 {
@@ -505,7 +507,7 @@ impl Server {
             Tmessage::Tflush { .. } => Rmessage::Rflush {},
             Tmessage::Tstatfs { fid } => {
                 self.fid(fid)?;
-                Rmessage::Rstatfs { statfs: Statfs { bsize: 4096, namelen: 255, ..Statfs::default() } }
+                Rmessage::Rstatfs { statfs: kept(Statfs { bsize: 4096, namelen: 255, ..Statfs::default() }).into() }
             }
             // A client may clunk the fid of a walk that did not come to its end, in case the server has made it.
             Tmessage::Tclunk { fid } if self.unfinished.remove(&fid) => return Err(Errno::EBADF),
@@ -645,6 +647,11 @@ impl Server {
             ..Attributes::default()
         })
     }
+}
+
+/// What a reply refers to stays in memory: tests are short.
+fn kept<T>(part: T) -> &'static T {
+    Box::leak(Box::new(part))
 }
 
 /// The bytes of a reply.

@@ -55,7 +55,7 @@ messages! {
     /// To [`Tmessage::Tflush`].
     109 Rflush {};
     /// To [`Tmessage::Twalk`].
-    111 Rwalk { qids: Qids };
+    111 Rwalk { qids: Qids<'a> };
     /// To [`Tmessage::Topen`]; `iounit` 0 means that `msize` alone is the limit.
     113 Ropen { qid: Qid, iounit: u32 };
     /// To [`Tmessage::Tcreate`].

@@ -4,7 +4,7 @@
 pub(crate) mod legacy;
 
 use ninering_wire::{
-    Attributes, DirEntry, Inner, Lock, LockStatus, LockType, Names, Qid, QidType, Qids, Rmessage, SetAttributes,
+    Attributes, DirEntry, Far, Inner, Lock, LockStatus, LockType, Names, Qid, QidType, Qids, Rmessage, SetAttributes,
     Statfs, Str, Tmessage,
 };
 use proptest::{collection::vec, prelude::*};
@@ -37,11 +37,18 @@ prop_compose! {
 }
 
 pub(crate) fn names() -> impl Strategy<Value = Names<'static>> {
-    vec(string(), 0..=16).prop_map(|names| Names::collect(names).unwrap())
+    vec(string(), 0..=16).prop_map(|names| Names::new(names.leak()).unwrap())
 }
 
-pub(crate) fn qids() -> impl Strategy<Value = Qids> {
-    vec(qid(), 0..=16).prop_map(|qids| Qids::collect(qids).unwrap())
+pub(crate) fn qids() -> impl Strategy<Value = Qids<'static>> {
+    vec(qid(), 0..=16).prop_map(|qids| Qids::new(qids.leak()).unwrap())
+}
+
+/// Records live as long, too.
+macro_rules! far {
+    ($records:expr) => {
+        $records.prop_map(|record| Far::from(&*Box::leak(Box::new(record))))
+    };
 }
 
 fn lock_type() -> impl Strategy<Value = LockType> + Clone {
@@ -128,7 +135,7 @@ pub(crate) fn requests() -> Vec<BoxedStrategy<Tmessage<'static>>> {
         Trename { fid: n(), dfid: n(), name: s() }
         Treadlink { fid: n() }
         Tgetattr { fid: n(), request_mask: q() }
-        Tsetattr { fid: n(), attributes: set_attributes() }
+        Tsetattr { fid: n(), attributes: far!(set_attributes()) }
         Txattrwalk { fid: n(), newfid: n(), name: s() }
         Txattrcreate { fid: n(), name: s(), size: q(), flags: n() }
         Treaddir { fid: n(), offset: q(), count: n() }
@@ -162,13 +169,13 @@ pub(crate) fn replies() -> Vec<BoxedStrategy<Rmessage<'static>>> {
     let (n, q, s) = (any::<u32>, any::<u64>, string);
     let mut replies = strategies! { Rmessage:
         Rlerror { ecode: n() }
-        Rstatfs { statfs: statfs() }
+        Rstatfs { statfs: far!(statfs()) }
         Rlopen { qid: qid(), iounit: n() }
         Rlcreate { qid: qid(), iounit: n() }
         Rsymlink { qid: qid() }
         Rmknod { qid: qid() }
         Rreadlink { target: s() }
-        Rgetattr { attributes: attributes() }
+        Rgetattr { attributes: far!(attributes()) }
         Rxattrwalk { size: q() }
         Rreaddir { count: count() }
         Rlock { status: lock_status() }

@@ -74,7 +74,7 @@ fn dispatch<D: Dialect>(session: &Session, request: &Request, message: &Tmessage
             session.attach(request, fid, afid, &uname, &aname, n_uname.get().unwrap_or(NONUNAME))
         }
         Tmessage::Tflush { .. } => request.answer(&Shared::Rflush {}),
-        Tmessage::Twalk { fid, newfid, ref names } => session.walk(request, fid, newfid, names),
+        Tmessage::Twalk { fid, newfid, names } => session.walk(request, fid, newfid, names),
         Tmessage::Topen { fid, mode } => session.legacy_open::<D>(request, fid, mode),
         Tmessage::Tcreate { fid, name, perm, mode, extension } => {
             session.legacy_create::<D>(request, fid, &name, perm, mode, extension)
