@@ -1,10 +1,11 @@
-//! A server that does nothing but answer: what the machine's sockets and memory allow, measured as the others are.
+//! A server that does nothing but answer: what the machine's sockets, memory and filesystem allow, measured as the others are.
 //!
-//! It answers every request with a reply of the right length, on a thread for each connection that does nothing but receive
-//! and send. There is no filesystem behind it, but that `Tread` and `Twrite` really read and write a file, and
-//! `Treaddir` really lists the directory.
+//! It answers every request with a reply of the right length, on a thread for each connection. It knows of no fids, names
+//! and permissions; but what only the kernel can do is done, by one system call each and nothing else: to read and write, to
+//! list, to ask for attributes, to open and close, to make and remove.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{Read, Write},
     mem::MaybeUninit,
@@ -16,16 +17,22 @@ use std::{
 use anyhow::{Context, Result};
 use ninering_wire::{
     Attributes, DirEntry, Frame, Header, MAXWELEM, Qid, Qids, RREAD_LEN, Rmessage, Str, Tmessage, VERSION_9P2000L,
+    lopen,
 };
 
-use rustix::fs::{RawDir, SeekFrom};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, SeekFrom, StatxFlags, openat, statx, unlinkat};
 
-use super::server::{Bound, bind};
+use super::{
+    connection::ROOT,
+    server::{Bound, bind},
+};
 
 /// Bytes that are received and sent at a time, at the least.
 const BUFFER: usize = 1 << 18;
 /// Bytes of entries that are asked for at a time, as the C library does.
 const ENTRIES: usize = 1 << 15;
+/// The file that is looked at and opened, whichever is asked for.
+const ONE_FILE: &str = "read";
 
 /// Serves on `address` for ever.
 pub(crate) fn serve(address: &str, directory: &Path) -> Result<()> {
@@ -47,15 +54,15 @@ pub(crate) fn serve(address: &str, directory: &Path) -> Result<()> {
 }
 
 fn start(stream: impl Read + Write + Send + 'static, directory: &Path) -> Result<()> {
-    let read = File::open(directory.join("read"))?;
+    let read = File::open(directory.join(ONE_FILE))?;
     let written = File::options().write(true).open(directory.join("written-0"))?;
     let listed = directory.join("many");
     let listed = File::open(&listed).with_context(|| listed.display().to_string())?;
+    let (export, made_in) = (File::open(directory)?, File::open(directory)?);
+    let (open, entries, out) = (HashMap::new(), [MaybeUninit::uninit(); ENTRIES], Vec::new());
+    let mut limit = Limit { read, written, listed, export, made_in, open, entries, out };
     thread::spawn(move || {
-        if let Err(error) =
-            (Limit { read, written, listed, entries: [MaybeUninit::uninit(); ENTRIES], out: Vec::new() })
-                .answer_all(stream)
-        {
+        if let Err(error) = limit.answer_all(stream) {
             eprintln!("limit: {error:#}");
         }
     });
@@ -66,6 +73,11 @@ struct Limit {
     read: File,
     written: File,
     listed: File,
+    export: File,
+    /// The directory where files are made: the last one that was walked to from the root.
+    made_in: File,
+    /// What was made or opened for reading, by its fid.
+    open: HashMap<u32, File>,
     entries: [MaybeUninit<u8>; ENTRIES],
     /// Replies to be sent.
     out: Vec<u8>,
@@ -142,18 +154,43 @@ impl Limit {
                 (Rmessage::Rreaddir { count: count as u32 }).encode(tag, &mut self.out[start..])?;
                 return Ok(());
             }
-            Tmessage::Twrite { offset, count, .. } => {
-                self.written.write_all_at(payload, offset)?;
+            Tmessage::Twrite { fid, offset, count } => {
+                self.open.get(&fid).unwrap_or(&self.written).write_all_at(payload, offset)?;
                 Rmessage::Rwrite { count }
             }
             Tmessage::Tversion { msize, .. } => Rmessage::Rversion { msize, version: Str(VERSION_9P2000L) },
             Tmessage::Tattach { .. } => Rmessage::Rattach { qid },
-            Tmessage::Twalk { names, .. } => Rmessage::Rwalk { qids: Qids::new(&qids[..names.len()])? },
-            Tmessage::Tgetattr { .. } => Rmessage::Rgetattr { attributes: (&attributes).into() },
-            Tmessage::Tlopen { .. } => Rmessage::Rlopen { qid, iounit: 0 },
-            Tmessage::Tlcreate { .. } => Rmessage::Rlcreate { qid, iounit: 0 },
-            Tmessage::Tunlinkat { .. } => Rmessage::Runlinkat {},
-            Tmessage::Tclunk { .. } => Rmessage::Rclunk {},
+            Tmessage::Twalk { fid, names, .. } => {
+                if let (ROOT, Some(name)) = (fid, names.iter().next()) {
+                    self.made_in = openat(&self.export, name.0, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?.into();
+                }
+                Rmessage::Rwalk { qids: Qids::new(&qids[..names.len()])? }
+            }
+            Tmessage::Tgetattr { .. } => {
+                statx(&self.export, ONE_FILE, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
+                Rmessage::Rgetattr { attributes: (&attributes).into() }
+            }
+            Tmessage::Tlopen { fid, flags } => {
+                if flags & lopen::ACCMODE == lopen::RDONLY {
+                    let file = openat(&self.export, ONE_FILE, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+                    self.open.insert(fid, file.into());
+                }
+                Rmessage::Rlopen { qid, iounit: 0 }
+            }
+            Tmessage::Tlcreate { fid, name, mode, .. } => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                let file = openat(&self.made_in, name.0, flags, Mode::from_raw_mode(mode))?;
+                self.open.insert(fid, file.into());
+                Rmessage::Rlcreate { qid, iounit: 0 }
+            }
+            Tmessage::Tunlinkat { name, .. } => {
+                unlinkat(&self.made_in, name.0, AtFlags::empty())?;
+                Rmessage::Runlinkat {}
+            }
+            Tmessage::Tclunk { fid } => {
+                drop(self.open.remove(&fid));
+                Rmessage::Rclunk {}
+            }
             _ => Rmessage::Rlerror { ecode: 95 },
         };
         let mut buffer = [0; 256];

@@ -332,21 +332,21 @@ fn value(result: Result<Value, Error>) -> Result<wit_vfs::Value, wit_vfs::Error>
             wit_vfs::Value::Opened(wit_vfs::Opened { node, qid: qid.into(), attributes })
         }
         Value::Qid(qid) => wit_vfs::Value::Qid(qid.into()),
-        Value::Attributes(attributes) => wit_vfs::Value::Attributes(attributes.into()),
+        Value::Attributes(attributes) => wit_vfs::Value::Attributes((*attributes).into()),
         Value::Entries { entries, end } => wit_vfs::Value::Entries(entries_of(entries, end)),
         Value::EntriesPlus { entries, end } => {
-            let plus = |(entry, attributes): (Entry, Option<Attributes>)| wit_vfs::EntryPlus {
+            let plus = |(entry, attributes): (Entry, Option<Box<Attributes>>)| wit_vfs::EntryPlus {
                 entry: entry.into(),
-                attributes: attributes.map(Into::into),
+                attributes: attributes.map(|attributes| (*attributes).into()),
             };
             wit_vfs::Value::EntriesPlus(wit_vfs::EntriesPlus { entries: entries.into_iter().map(plus).collect(), end })
         }
         Value::LookedUp(LookedUp { passed, attributes }) => wit_vfs::Value::LookedUp(wit_vfs::LookedUp {
             passed: passed.map(|passed| passed.into_iter().map(Into::into).collect()),
-            attributes: attributes.map(Into::into),
+            attributes: attributes.map(|attributes| (*attributes).into()),
         }),
         Value::Target(target) => wit_vfs::Value::Target(target),
-        Value::Statistics(statfs) => wit_vfs::Value::Statistics(statfs.into()),
+        Value::Statistics(statfs) => wit_vfs::Value::Statistics((*statfs).into()),
         Value::Version(version) => wit_vfs::Value::Version(version.into()),
         Value::LockStatus(status) => wit_vfs::Value::LockStatus(status.into()),
         Value::Lock(lock) => wit_vfs::Value::Lock(lock.map(Into::into)),

@@ -128,7 +128,7 @@ impl<R: Ring> Session<R> {
     ///
     /// # Errors
     /// The server's.
-    pub async fn getattr(&self, fid: u32) -> Result<Attributes, Error> {
+    pub async fn getattr(&self, fid: u32) -> Result<Box<Attributes>, Error> {
         self.request(getattr(fid), Cleanup::Nothing, no_payload, attributes).await
     }
 
@@ -245,8 +245,9 @@ pub(crate) fn walked(reply: Rmessage<'_>) -> Option<Walked> {
     if let Rmessage::Rwalk { qids } = reply { Some(qids.iter().collect()) } else { None }
 }
 
-pub(crate) fn attributes(reply: Rmessage<'_>) -> Option<Attributes> {
-    if let Rmessage::Rgetattr { attributes } = reply { Some(attributes.get()) } else { None }
+/// In a box, for they are passed on through all the steps of an operation.
+pub(crate) fn attributes(reply: Rmessage<'_>) -> Option<Box<Attributes>> {
+    if let Rmessage::Rgetattr { attributes } = reply { Some(Box::new(attributes.get())) } else { None }
 }
 
 /// Of `Tlopen` and `Tlcreate`.

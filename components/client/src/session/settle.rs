@@ -97,7 +97,7 @@ impl<R: Ring> Session<R> {
     }
 
     /// What a name in a directory stands for, if for anything.
-    async fn look(&self, directory: u32, name: Str<'_>) -> Result<Option<(Qid, Attributes)>, Error> {
+    async fn look(&self, directory: u32, name: Str<'_>) -> Result<Option<(Qid, Box<Attributes>)>, Error> {
         let fid = self.allocate_fid()?;
         let _held = Held { session: self, cleanup: Cleanup::Free(fid) };
         let Some(qid) = self.look_up_name(directory, fid, name).await? else { return Ok(None) };

@@ -53,7 +53,7 @@ impl<R: Ring> Vfs<R> {
         let request_mask = getattr::SIZE | getattr::MTIME | getattr::CTIME;
         let message = Tmessage::Tgetattr { fid: node.fid.number(), request_mask };
         let attributes = self.session.request(message, Cleanup::Nothing, no_payload, session::attributes).await?;
-        Ok(Value::Version(attributes.into()))
+        Ok(Value::Version((*attributes).into()))
     }
 
     /// The attributes of what a path names.
@@ -120,6 +120,6 @@ impl<R: Ring> Vfs<R> {
     /// Those of `fstatfs(2)`.
     pub async fn statfs(&self, number: NodeNumber) -> Result<Value, Error> {
         let node = self.node(number)?;
-        Ok(Value::Statistics(self.session.statfs(node.fid.number()).await?))
+        Ok(Value::Statistics(Box::new(self.session.statfs(node.fid.number()).await?)))
     }
 }

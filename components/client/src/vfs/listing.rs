@@ -61,7 +61,7 @@ impl<R: Ring> Vfs<R> {
 
 impl<R: Ring> Session<R> {
     /// The attributes of entries of a directory, by a `Tvisit` each.
-    async fn visit_entries(&self, directory: u32, entries: &[Entry]) -> Result<Vec<Option<Attributes>>, Error> {
+    async fn visit_entries(&self, directory: u32, entries: &[Entry]) -> Result<Vec<Option<Box<Attributes>>>, Error> {
         let mut buffer = Vec::new();
         let length = self.encode_inner(&session::getattr(NOFID), &mut buffer)?;
         let message = Inner(buffer.get(..length).unwrap_or_default());
@@ -81,7 +81,7 @@ impl<R: Ring> Session<R> {
                 _ => None,
             },
         );
-        let known = |attributes: Attributes, entry: &Entry| same_file(attributes.qid, entry.qid).then_some(attributes);
+        let known = |attributes: Box<Attributes>, entry: &Entry| same_file(attributes.qid, entry.qid).then_some(attributes);
         let found = found.await?.into_iter().zip(entries);
         Ok(found.map(|(found, entry)| known(found.ok()?.ok()?, entry)).collect())
     }
@@ -91,7 +91,7 @@ impl<R: Ring> Session<R> {
         self: &Rc<Self>,
         directory: u32,
         entries: &[Entry],
-    ) -> Result<Vec<Option<Attributes>>, Error> {
+    ) -> Result<Vec<Option<Box<Attributes>>>, Error> {
         let mut all = Vec::with_capacity(entries.len());
         for entries in entries.chunks(MOST_FIDS) {
             let mut newfids = Vec::with_capacity(entries.len());

@@ -93,7 +93,7 @@ pub enum Value {
     /// Which file it is.
     Qid(Qid),
     /// What `stat(2)` tells.
-    Attributes(Attributes),
+    Attributes(Box<Attributes>),
     /// A piece of a directory.
     Entries {
         /// Without `.` and `..`.
@@ -104,7 +104,7 @@ pub enum Value {
     /// The same with what `stat(2)` tells of each, in the same order; `None` where that could not be had.
     EntriesPlus {
         /// Without `.` and `..`.
-        entries: Vec<(Entry, Option<Attributes>)>,
+        entries: Vec<(Entry, Option<Box<Attributes>>)>,
         /// No entries are left behind these.
         end: bool,
     },
@@ -113,7 +113,7 @@ pub enum Value {
     /// The target of a symbolic link.
     Target(Vec<u8>),
     /// What `statfs(2)` tells.
-    Statistics(Statfs),
+    Statistics(Box<Statfs>),
     /// By what a change is noticed.
     Version(FileVersion),
     /// What became of a lock that was asked for.
@@ -131,7 +131,7 @@ pub struct LookedUp {
     /// goes up, or by way of symbolic links.
     pub passed: Option<Vec<Qid>>,
     /// What `stat(2)` tells of what the path names; `None` if its last name is not there, and only that.
-    pub attributes: Option<Attributes>,
+    pub attributes: Option<Box<Attributes>>,
 }
 
 /// An open file or directory.

@@ -198,9 +198,9 @@ impl<R: Ring> Vfs<R> {
 
 impl Value {
     /// The same with the attributes of the file that was opened, if they are that file's.
-    fn with_attributes(mut self, of_file: Option<Attributes>) -> Self {
+    fn with_attributes(mut self, of_file: Option<Box<Attributes>>) -> Self {
         if let Self::Opened { qid, attributes, .. } = &mut self {
-            *attributes = of_file.filter(|found| found.qid.path == qid.path).map(Box::new);
+            *attributes = of_file.filter(|found| found.qid.path == qid.path);
         }
         self
     }

@@ -68,7 +68,7 @@ impl<R: Ring> Walker<R> {
         follow: bool,
         flags: u32,
         wants_attributes: bool,
-    ) -> Result<(Visit<(Fid<R>, Qid, u32)>, Option<Attributes>), Error> {
+    ) -> Result<(Visit<(Fid<R>, Qid, u32)>, Option<Box<Attributes>>), Error> {
         let (leg, visited, found) = {
             // A slash behind the name of a file is to be seen before the file is opened, and perhaps truncated.
             let straight = self.straight().filter(|(leg, _)| leg.names > 0);

@@ -207,7 +207,7 @@ impl Fixture {
     pub fn stat_at(&self, directory: u32, path: &str, follow: bool) -> Result<Attributes> {
         let path = path.to_owned();
         match run!(self, stat_at(directory, path, follow))? {
-            Value::Attributes(attributes) => Ok(attributes),
+            Value::Attributes(attributes) => Ok(*attributes),
             other => panic!("stat-at yields {other:?}"),
         }
     }
