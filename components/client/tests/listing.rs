@@ -52,7 +52,11 @@ fn all_entries_come_with_their_attributes() {
         assert_eq!(all.len(), 102, "{name}");
         for (entry, attributes) in all {
             let path = format!("d/{}", String::from_utf8(entry.name).expect("a name"));
-            assert_eq!(attributes.as_deref().copied(), Some(fixture.stat(&path, false).expect("its attributes")), "{name}: {path}");
+            assert_eq!(
+                attributes.as_deref().copied(),
+                Some(fixture.stat(&path, false).expect("its attributes")),
+                "{name}: {path}"
+            );
         }
         fixture.mount.close(node);
         fixture.assert_no_leak(0);

@@ -127,7 +127,7 @@ impl Handle {
         }
         match self.names() {
             None => self.open_asking(path, flags, mode).await,
-            Some((names, identity)) => self.open_noting(names, identity, path, flags, mode).await,
+            Some((names, identity)) => Box::pin(self.open_noting(names, identity, path, flags, mode)).await,
         }
     }
 
@@ -193,7 +193,7 @@ impl Handle {
     /// It is read past the mount's cache.
     pub async fn read_at(&self, offset: u64, buffer: Buffer) -> Result<Buffer> {
         if let Some(cache) = self.mount.content_cache() {
-            cache.flush_path(self.qid.path).await;
+            Box::pin(cache.flush_path(self.qid.path)).await;
         }
         let (count, buffers) = self.read_into(offset, MemoryKind::Application, [buffer].into()).await?;
         let mut buffer = buffers.into_iter().next().ok_or_else(kept)?;
@@ -345,7 +345,7 @@ impl Handle {
         if let Some((names, identity)) = self.names() {
             return match names.attributes_at(identity, path, follow) {
                 Ok(Some(known)) => Ok(known),
-                Ok(None) => self.look_up_at(names, identity, path, follow).await,
+                Ok(None) => Box::pin(self.look_up_at(names, identity, path, follow)).await,
                 Err(Missing) => Err(Errno::ENOENT.into()),
             };
         }
@@ -361,7 +361,7 @@ impl Handle {
             return match names.look_up(identity, path, follow) {
                 Known::File(qid) => Ok(qid),
                 Known::Missing => Err(Errno::ENOENT.into()),
-                Known::Nothing => self.look_up_at(names, identity, path, follow).await.map(|found| found.qid),
+                Known::Nothing => Box::pin(self.look_up_at(names, identity, path, follow)).await.map(|found| found.qid),
             };
         }
         let outcome = self.mount.operate(self.incarnation, Buffers::new(), |vfs, store, _| {

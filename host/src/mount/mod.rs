@@ -270,7 +270,8 @@ impl Mount {
         if let Some(buffer) = pool.try_take(len) {
             return Ok(buffer);
         }
-        tokio::time::timeout(self.0.options.timeout, pool.take(len)).await.map_err(|_| Error::Errno(Errno::ENOBUFS))
+        let waiting = Box::pin(tokio::time::timeout(self.0.options.timeout, pool.take(len)));
+        waiting.await.map_err(|_| Error::Errno(Errno::ENOBUFS))
     }
 
     /// A buffer of `len` bytes if there is room for it now.

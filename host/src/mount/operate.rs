@@ -60,11 +60,23 @@ impl Mount {
         self.outcome(submitted, patience).await
     }
 
+    /// What came of a submission.
+    ///
+    /// A future is moved about with all that it may ever hold, so what may have to wait is in a box, here and wherever
+    /// else most calls have not to wait.
     pub(super) async fn outcome<T: Yield>(&self, submitted: Submitted<T>, patience: Patience) -> Completion<T> {
-        let (reply, operation) = match submitted {
-            Submitted::Complete(completion) => return completion,
-            Submitted::Pending(reply, operation) => (reply, operation),
-        };
+        match submitted {
+            Submitted::Complete(completion) => completion,
+            Submitted::Pending(reply, operation) => Box::pin(self.wait_for(reply, operation, patience)).await,
+        }
+    }
+
+    async fn wait_for<T: Yield>(
+        &self,
+        reply: oneshot::Receiver<(Result<T>, Buffers)>,
+        operation: Operation,
+        patience: Patience,
+    ) -> Completion<T> {
         let incarnation = operation.incarnation;
         let mut waiter = Waiter { mount: self, operation, reply: Some(reply), patience };
         match waiter.wait().await {

@@ -98,7 +98,7 @@ impl Writer {
         let attributes = attributes.zip(moment);
         let handle = Arc::new(handle);
         let cached = match cache.filter(|_| !handle.is_directory()) {
-            Some(cache) => Some(CachedFile::open(cache, Arc::clone(&handle), attributes).await?),
+            Some(cache) => Some(Box::pin(CachedFile::open(cache, Arc::clone(&handle), attributes)).await?),
             None => None,
         };
         let synced = flags.intersects(OpenFlags::SYNC | OpenFlags::DATA_SYNC).then(|| !flags.contains(OpenFlags::SYNC));
@@ -361,7 +361,7 @@ impl Mount {
     pub async fn flush(&self) -> Result<()> {
         self.flush_those(|_| true).await?;
         if let Some(cache) = self.content_cache() {
-            cache.flush_all().await;
+            Box::pin(cache.flush_all()).await;
         }
         Ok(())
     }
@@ -392,7 +392,7 @@ impl Mount {
     async fn flush_file_but(&self, path: u64, writer: Option<&Arc<Writer>>) -> Result<()> {
         self.flush_gathered(path, writer).await?;
         if let Some(cache) = self.content_cache() {
-            cache.flush_path(path).await;
+            Box::pin(cache.flush_path(path)).await;
         }
         Ok(())
     }
@@ -412,9 +412,10 @@ impl Mount {
     }
 
     async fn flush_those(&self, chosen: impl Fn(&Arc<Writer>) -> bool) -> Result<()> {
-        if !self.0.unwritten.any() {
-            return Ok(());
-        }
+        if self.0.unwritten.any() { Box::pin(self.flush_chosen(chosen)).await } else { Ok(()) }
+    }
+
+    async fn flush_chosen(&self, chosen: impl Fn(&Arc<Writer>) -> bool) -> Result<()> {
         let writers: Vec<_> = self.0.unwritten.writers.lock().iter().filter(|writer| chosen(writer)).cloned().collect();
         for writer in writers {
             let mut unwritten = writer.unwritten.lock().await;

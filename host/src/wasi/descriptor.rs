@@ -149,7 +149,7 @@ impl Descriptor {
     pub(super) async fn identity(&self) -> mount::Result<u64> {
         match self.origin {
             Some(_) => Ok(self.handle().qid().path),
-            None => Ok(self.handle().identify_at(".", true).await?.path),
+            None => Ok(Box::pin(self.handle().identify_at(".", true)).await?.path),
         }
     }
 

@@ -130,7 +130,7 @@ impl HostDescriptor for MountsCtxView<'_> {
             // Servers don't open fifos, sockets and devices.
             Ok(DescriptorType::RegularFile)
         } else {
-            Ok(descriptor_type(descriptor.handle().stat().await.map_err(fs_error)?.mode))
+            Ok(descriptor_type(Box::pin(descriptor.handle().stat()).await.map_err(fs_error)?.mode))
         }
     }
 
@@ -383,7 +383,7 @@ impl HostDescriptor for MountsCtxView<'_> {
         let follow = flags.contains(PathFlags::SYMLINK_FOLLOW);
         let identity = match descriptor.recent().identity(directory.mount(), &path, follow) {
             Some(identity) => identity,
-            None => directory.identify_at(&path, follow).await.map_err(fs_error)?.path,
+            None => Box::pin(directory.identify_at(&path, follow)).await.map_err(fs_error)?.path,
         };
         Ok(metadata_hash(directory.mount(), identity))
     }

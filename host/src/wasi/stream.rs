@@ -81,7 +81,7 @@ impl FileInput {
             if let Some(cached) = file.writer().cached() {
                 // The cache reads ahead itself.
                 let (time, contents) = (Instant::now(), contents(&file));
-                let bytes = cached.read(offset, size).await?;
+                let bytes = Box::pin(cached.read(offset, size)).await?;
                 return Ok(Ahead { bytes, time, contents });
             }
             let size = size.max(window);

@@ -81,7 +81,8 @@ impl<R: Ring> Session<R> {
                 _ => None,
             },
         );
-        let known = |attributes: Box<Attributes>, entry: &Entry| same_file(attributes.qid, entry.qid).then_some(attributes);
+        let known =
+            |attributes: Box<Attributes>, entry: &Entry| same_file(attributes.qid, entry.qid).then_some(attributes);
         let found = found.await?.into_iter().zip(entries);
         Ok(found.map(|(found, entry)| known(found.ok()?.ok()?, entry)).collect())
     }
