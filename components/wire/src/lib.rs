@@ -1,8 +1,9 @@
 //! The 9P2000.L wire format, for clients and servers; and, in [`legacy`], those of 9P2000.u and 9P2000.
 //!
 //! A message on the wire is `size[4] type[1] tag[2] body`, all integers little-endian, `size` counting
-//! itself. [`Tmessage`] are the requests, [`Rmessage`] the replies; both borrow their strings from the
-//! bytes they were decoded from, allocate nothing, and are encoded into a buffer of the caller's.
+//! itself. [`Tmessage`] are the requests, [`Rmessage`] the replies; both borrow what is large in them (strings,
+//! [`List`]s, records that are [`Far`]) from the bytes they were decoded from, allocate nothing, and are encoded into
+//! a buffer of the caller's.
 //!
 //! Three messages carry bulk data at their end: `Twrite`, `Rread` and `Rreaddir`. Here they carry only its
 //! length, `count`; the bytes themselves, the *payload*, never pass through this crate, so that a transport
