@@ -1,9 +1,9 @@
 //! Measures 9P servers on the same tmpfs directory in one go, in turn, and prints the medians and their ratios.
 //!
 //! The servers: `ninering serve`, diod and unpfs where they are installed, and the *limit*, a program of this one's own
-//! that answers the same messages and does nothing but the system calls that none can do without (`limit`). The machine's noise meets all
-//! of them alike: each round runs every server once on every row, each time another one first, and of each row, and of
-//! each round's ratios, the median over the rounds counts (or the best, `--best`).
+//! that answers the same messages and does nothing but the system calls that none can do without (`limit`). The machine's
+//! noise meets all of them alike: each round runs every server once on every row, each time another one first, and of each
+//! row, and of each round's ratios, the median over the rounds counts (or the best, `--best`).
 //! Beside operations a second it tells the processor time that a server takes for one, which depends on noise less.
 //!
 //! `server` starts the servers, `connection` speaks 9P on a socket, `operation` says what is measured as messages, `load` keeps
