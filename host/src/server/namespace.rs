@@ -23,8 +23,8 @@ use crate::backend::NodeRef;
 pub(super) type Passed = SmallVec<[Qid; MAXWELEM]>;
 
 /// The same for a reply.
-pub(super) fn qids(passed: &[Qid]) -> Qids<'_> {
-    Qids::new(passed).unwrap_or_default() // there are no more names
+pub(super) fn qids(passed: &[Qid]) -> Result<Qids<'_>, Errno> {
+    Qids::new(passed).map_err(|_| Errno::EINVAL)
 }
 
 impl Session {
@@ -89,7 +89,7 @@ impl Session {
         }
         let mut passed = Passed::new();
         let Some((node, place)) = self.walk_from(&fid, names.iter(), &mut passed)? else {
-            return request.answer(&Rmessage::Rwalk { qids: qids(&passed) });
+            return request.answer(&Rmessage::Rwalk { qids: qids(&passed)? });
         };
         let new_fid = Fid::new(node, Arc::clone(&fid.attach), place);
         if moves {
@@ -97,7 +97,7 @@ impl Session {
         } else {
             self.fids.insert(new_number, new_fid)?;
         }
-        request.answer(&Rmessage::Rwalk { qids: qids(&passed) })
+        request.answer(&Rmessage::Rwalk { qids: qids(&passed)? })
     }
 
     /// Walks, and adds to `passed` what is met. `None` where that has come to some names, but not to all of them.

@@ -85,12 +85,12 @@ impl Session {
         changes: bool,
         answer: impl FnOnce(&Request) -> Result<usize, Errno>,
     ) -> Result<usize, Errno> {
+        let reply = Rmessage::Rvisit { qids: qids(passed)?, message: Inner(&[]) };
         let front = HEADER_LEN + 2 + Qid::LEN * passed.len();
         let space = request.reply.part(front, request.reply.len().saturating_sub(front));
         let msize = request.msize.saturating_sub(front as u32);
         let inner = Request { tag: NOTAG, changes, msize, reply: &space, now: None, again: None, ..*request };
         let length = answer(&inner).unwrap_or_else(|error| request::answer_error(NOTAG, error, &space));
-        let reply = Rmessage::Rvisit { qids: qids(passed), message: Inner(&[]) };
         if length == 0 { request.answer(&reply) } else { request.answer_around(&reply, length) }
     }
 }
